@@ -1,0 +1,59 @@
+"""The errors kmdask raises: one family, each also the built-in that fits it.
+
+Every message says what was asked, the value that was got, the limit, and what to do instead.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "ClusterError",
+    "EmptyImageError",
+    "KmdaskError",
+    "OutputError",
+    "OutputExistsError",
+    "ParameterError",
+    "SourceError",
+    "SourceNotFoundError",
+    "UnsupportedImageError",
+]
+
+
+class KmdaskError(Exception):
+    """Base class of every error that kmdask raises on purpose."""
+
+
+class ParameterError(KmdaskError, ValueError):
+    """A parameter is of the wrong type or out of its range."""
+
+
+class SourceError(KmdaskError, OSError):
+    """The source image cannot be read, wholly or in part."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """There is nothing at the path of the source image."""
+
+
+class UnsupportedImageError(KmdaskError, ValueError):
+    """The image can be read, but its data type or bands are not supported."""
+
+
+class EmptyImageError(KmdaskError, ValueError):
+    """The image has no valid pixel to take colours from."""
+
+
+class OutputError(KmdaskError, OSError):
+    """The output cannot be written: no permission, no space, no such directory."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """Something stands at the output path already and overwriting was not asked for."""
+
+
+class BundleError(KmdaskError, ValueError):
+    """The path is not a kmdask bundle, or the bundle is damaged or of another format version."""
+
+
+class ClusterError(KmdaskError, ConnectionError):
+    """The Dask cluster cannot be reached or was lost."""
