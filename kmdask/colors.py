@@ -1,0 +1,182 @@
+"""Pixels to colours with weights: exact counts of the different colours of an image.
+
+A gigapixel holds some 10**6 different colours, and k-means over all pixels is k-means over the
+different colours, each weighted by how often it occurs. Each chunk is counted where it is read;
+only its list of colours (12 bytes each, never more than there are pixels) travels, and lists are
+added up in a tree.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.delayed import delayed
+
+from kmdask.chunks import split
+from kmdask.errors import EmptyImageError
+from kmdask.graphs import block_names, tree_merge
+from kmdask.kernels import colors as kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from dask.delayed import Delayed
+
+ROWS = 1 << 19
+"""Colours in a block: fixed, so that sums over blocks do not depend on the cluster."""
+
+ALL_VALID = np.empty((0, 0), np.uint8)
+"""What kernels take for a mask where every pixel is valid."""
+
+
+class ColorTable(NamedTuple):
+    """Different colours and how often each occurs, as it travels between workers."""
+
+    codes: npt.NDArray[np.uint32]
+    """Morton codes, ascending, of shape (n,)."""
+
+    counts: npt.NDArray[np.int64]
+    """Pixels of each colour, of shape (n,)."""
+
+
+@dataclass(frozen=True)
+class WeightedColors:
+    """The different colours of an image, each with the number of its pixels, kept on the workers.
+
+    Rows are sorted along a Morton curve, so that near rows are near colours.
+    """
+
+    colors: da.Array
+    """float32 array of shape (n, band), in the units of the image."""
+
+    counts: da.Array
+    """int64 array of shape (n,), in the same blocks of rows."""
+
+    pixels: int
+    """Number of valid pixels: the sum of the counts."""
+
+    def __len__(self) -> int:
+        return int(self.colors.shape[0])
+
+
+def count_colors(pixels: da.Array, mask: da.Array | None = None) -> WeightedColors:
+    """Count the different colours of an image.
+
+    One pass over the pixels. On return they are counted, and the result stays where Dask's current
+    scheduler keeps it.
+
+    Parameters
+    ----------
+    pixels : dask array of shape (y, x, band), uint8
+        One to three bands, chunked over y and x alone.
+    mask : dask array of shape (y, x), uint8 or bool, optional
+        0 where a pixel is invalid and not counted, chunked as the pixels.
+        By default every pixel is valid.
+
+    Returns
+    -------
+    WeightedColors
+
+    Raises
+    ------
+    EmptyImageError
+        If no pixel is valid.
+
+    Examples
+    --------
+    >>> import dask.array as da, numpy as np
+    >>> pixels = da.from_array(np.array([[[255, 0, 0], [0, 0, 9], [255, 0, 0]]], np.uint8))
+    >>> counted = count_colors(pixels)
+    >>> counted.colors.compute()
+    array([[  0.,   0.,   9.],
+           [255.,   0.,   0.]], dtype=float32)
+    >>> counted.counts.compute()
+    array([1, 2])
+    """
+    (table,) = dask.persist(merge_tables(count_blocks(pixels, mask), pixels.name))
+    return weighted_colors(table, bands=pixels.shape[2])
+
+
+def count_blocks(pixels: da.Array, mask: da.Array | None = None) -> list[Delayed]:
+    """The lazy `ColorTable` of each chunk of an image."""
+    blocks = pixels.to_delayed().ravel()
+    masks = [ALL_VALID] * len(blocks) if mask is None else mask.to_delayed().ravel()
+    names = block_names("count", (pixels.name, mask), len(blocks))
+    count = delayed(_count, pure=True)
+    return [
+        count(block, valid, dask_key_name=name)
+        for block, valid, name in zip(blocks, masks, names, strict=True)
+    ]
+
+
+def merge_tables(tables: Sequence[Delayed], token: object) -> Delayed:
+    """Add up tables, lazily, in a tree."""
+    return tree_merge(_merge, tables, "merge", token)
+
+
+def weighted_colors(table: Delayed, bands: int) -> WeightedColors:
+    """Spread a persisted `ColorTable` over blocks of rows.
+
+    Raises
+    ------
+    EmptyImageError
+        If the table has no colours.
+    """
+    n, pixels = dask.compute(delayed(_totals)(table))[0]
+    if n == 0:
+        msg = (
+            "every pixel of the image is invalid (transparent, masked or nodata), so there are "
+            "no colours to choose from; check the alpha band or the nodata value of the source"
+        )
+        raise EmptyImageError(msg)
+    rows = split(n, ROWS)
+    names = block_names("colors", table.key, len(rows))
+    colors, counts = [], []
+    for i, name in enumerate(names):
+        part = delayed(_rows, pure=True, nout=2)(table, i * ROWS, bands, dask_key_name=name)
+        colors.append(da.from_delayed(part[0], (rows[i], bands), np.float32))
+        counts.append(da.from_delayed(part[1], (rows[i],), np.int64))
+    persisted = dask.persist(da.concatenate(colors), da.concatenate(counts))
+    return WeightedColors(*persisted, pixels=pixels)
+
+
+def valid_or_all(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The mask as kernels take it: `ALL_VALID` where nothing is invalid, which is much faster."""
+    return ALL_VALID if mask.all() else mask.view(np.uint8)
+
+
+_scratch = threading.local()
+
+
+def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> ColorTable:
+    # The table is kept per thread: paging in 64 MiB afresh costs more than counting a chunk.
+    table = getattr(_scratch, "table", None)
+    if table is None:
+        table = _scratch.table = np.zeros(1 << kernels.CODE_BITS, np.uint32)
+    return ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
+
+
+def _merge(tables: list[ColorTable]) -> ColorTable:
+    while len(tables) > 1:
+        pairs = zip(tables[::2], tables[1::2], strict=False)
+        odd = tables[len(tables) // 2 * 2 :]
+        tables = [ColorTable(*kernels.merge(*a, *b)) for a, b in pairs] + odd
+    return tables[0]
+
+
+def _totals(table: ColorTable) -> tuple[int, int]:
+    return table.codes.size, int(table.counts.sum())
+
+
+def _rows(
+    table: ColorTable, start: int, bands: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    rows = slice(start, start + ROWS)
+    colors = kernels.decode_codes(table.codes[rows], bands)
+    return colors.astype(np.float32), table.counts[rows]

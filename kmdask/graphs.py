@@ -1,0 +1,56 @@
+"""Small helpers to build Dask graphs whose task names read well in the dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dask.base import tokenize
+from dask.delayed import delayed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dask.delayed import Delayed
+
+FAN_IN = 8
+"""Partial results merged by one task."""
+
+
+def block_names(stage: str, token: object, n: int) -> list[tuple[str, int]]:
+    """Keys of the ``n`` tasks of a stage: Dask groups them under the stage's name."""
+    group = f"{stage}-{tokenize(stage, token)}"
+    return [(group, i) for i in range(n)]
+
+
+def tree_merge(
+    merge: Callable[[list[Any]], Any], parts: Sequence[Delayed], stage: str, token: object
+) -> Delayed:
+    """Merge partial results in a tree, always in the same order.
+
+    Parameters
+    ----------
+    merge : callable
+        Takes a list of up to `FAN_IN` partial results, in order, and returns one of the same kind.
+    parts : sequence of Delayed
+        At least one.
+    stage : str
+        Name of the merging tasks in the dashboard.
+    token : object
+        What tells these results from others of the stage.
+
+    Returns
+    -------
+    Delayed
+        The only part left, itself if there is but one.
+    """
+    merged = list(parts)
+    depth = 0
+    while len(merged) > 1:
+        groups = [merged[i : i + FAN_IN] for i in range(0, len(merged), FAN_IN)]
+        names = block_names(stage, (token, depth), len(groups))
+        merged = [
+            delayed(merge, pure=True)(group, dask_key_name=name)
+            for group, name in zip(groups, names, strict=True)
+        ]
+        depth += 1
+    return merged[0]

@@ -1,0 +1,263 @@
+"""Kernels on 8-bit colours of one to three bands, addressed by their Morton code.
+
+The Morton code of a colour interleaves the bits of its bands, most significant first (Morton
+1966). Tables addressed by it keep similar colours close in memory, which is what neighbouring
+pixels have; the top ``3 * b`` bits name the cell of a grid of ``2**b`` steps a band; and colours
+sorted by it are spatially coherent. Colours of fewer bands have zeros in place of the others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+CODE_BITS = 24
+CELL_BITS = 9
+"""Colours whose codes differ in these low bits only share a cell of 8 values a band."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _spread(value: int) -> np.uint32:
+    """The eight bits of a value, two zero bits after each."""
+    bits = np.uint32(value)
+    bits = (bits | (bits << np.uint32(8))) & np.uint32(0x00F00F)
+    bits = (bits | (bits << np.uint32(4))) & np.uint32(0x0C30C3)
+    return (bits | (bits << np.uint32(2))) & np.uint32(0x249249)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _gather(code: np.uint32) -> np.uint8:
+    """Undo `_spread`, ignoring the bits of other bands."""
+    bits = code & np.uint32(0x249249)
+    bits = (bits | (bits >> np.uint32(2))) & np.uint32(0x0C30C3)
+    bits = (bits | (bits >> np.uint32(4))) & np.uint32(0x00F00F)
+    return np.uint8(bits | (bits >> np.uint32(8)))
+
+
+@njit(nogil=True, cache=True)
+def _row_codes(pixels: npt.NDArray[np.uint8], y: int, codes: npt.NDArray[np.uint32]) -> None:
+    # Codes go through a row buffer: that loop is vectorised, a loop that also looks up is not.
+    for x in range(pixels.shape[1]):
+        codes[x] = _spread(pixels[y, x, 0]) << np.uint32(2)
+    if pixels.shape[2] > 1:
+        for x in range(pixels.shape[1]):
+            codes[x] |= _spread(pixels[y, x, 1]) << np.uint32(1)
+    if pixels.shape[2] > 2:
+        for x in range(pixels.shape[1]):
+            codes[x] |= _spread(pixels[y, x, 2])
+
+
+@njit(nogil=True, cache=True)
+def count(
+    pixels: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.uint32],
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """Count the colours of a block.
+
+    Parameters
+    ----------
+    pixels : uint8 array of shape (y, x, band)
+        At most 2**32 - 1 pixels of one to three bands.
+    mask : uint8 array of shape (y, x) or (0, 0)
+        0 where a pixel is invalid and not counted. An empty array means that all are valid.
+    table : uint32 array of shape (2**24,)
+        Scratch space, all zeros; all zeros again on return. Fresh pages cost more than counting.
+
+    Returns
+    -------
+    codes : uint32 array of shape (n,)
+        The Morton codes that occur, ascending.
+    counts : int64 array of shape (n,)
+        How often each occurs.
+    """
+    codes = np.empty(pixels.shape[1], np.uint32)
+    masked = mask.size > 0
+    for y in range(pixels.shape[0]):
+        _row_codes(pixels, y, codes)
+        if masked:
+            for x in range(pixels.shape[1]):
+                table[codes[x]] += np.uint32(mask[y, x] != 0)
+        else:
+            for x in range(pixels.shape[1]):
+                table[codes[x]] += np.uint32(1)
+    return _drain(table)
+
+
+@njit(nogil=True, cache=True)
+def _drain(
+    table: npt.NDArray[np.uint32],
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    # Most of the table is empty: looking at two entries at a time halves the scan.
+    pairs = table.view(np.uint64)
+    n = 0
+    for i in range(pairs.size):
+        if pairs[i]:
+            n += (table[2 * i] != 0) + (table[2 * i + 1] != 0)
+    codes = np.empty(n, np.uint32)
+    counts = np.empty(n, np.int64)
+    n = 0
+    for i in range(pairs.size):
+        if pairs[i]:
+            for code in (2 * i, 2 * i + 1):
+                if table[code]:
+                    codes[n] = code
+                    counts[n] = table[code]
+                    n += 1
+            pairs[i] = 0
+    return codes, counts
+
+
+@njit(nogil=True, cache=True)
+def merge(
+    codes_a: npt.NDArray[np.uint32],
+    counts_a: npt.NDArray[np.int64],
+    codes_b: npt.NDArray[np.uint32],
+    counts_b: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """Add two results of `count`."""
+    codes = np.empty(codes_a.size + codes_b.size, np.uint32)
+    counts = np.empty(codes.size, np.int64)
+    i = j = n = 0
+    while i < codes_a.size or j < codes_b.size:
+        take_a = j == codes_b.size or (i < codes_a.size and codes_a[i] <= codes_b[j])
+        take_b = i == codes_a.size or (j < codes_b.size and codes_b[j] <= codes_a[i])
+        codes[n] = codes_a[i] if take_a else codes_b[j]
+        counts[n] = 0
+        if take_a:
+            counts[n] += counts_a[i]
+            i += 1
+        if take_b:
+            counts[n] += counts_b[j]
+            j += 1
+        n += 1
+    return codes[:n].copy(), counts[:n].copy()
+
+
+@njit(nogil=True, cache=True)
+def encode_codes(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Morton codes of colours of shape (n, band)."""
+    codes = np.empty(colors.shape[0], np.uint32)
+    _row_codes(colors.reshape(1, colors.shape[0], colors.shape[1]), 0, codes)
+    return codes
+
+
+@njit(nogil=True, cache=True)
+def decode_codes(codes: npt.NDArray[np.uint32], bands: int) -> npt.NDArray[np.uint8]:
+    """Colours of shape (n, bands) of Morton codes."""
+    colors = np.empty((codes.size, bands), np.uint8)
+    for i in range(codes.size):
+        for band in range(bands):
+            colors[i, band] = _gather(codes[i] >> np.uint32(2 - band))
+    return colors
+
+
+@njit(nogil=True, cache=True)
+def _candidates(
+    entries: npt.NDArray[np.int64],
+    corner: npt.NDArray[np.int64],
+    side: int,
+    candidates: npt.NDArray[np.int64],
+) -> int:
+    """Find the entries that are nearest to some colour of a cell; return how many there are."""
+    gaps = np.zeros(entries.shape[0], np.int64)
+    bound = 1 << 30
+    for i in range(entries.shape[0]):
+        reach = 0
+        for band in range(3):
+            below = corner[band] - entries[i, band]
+            above = -below - side
+            gap = max(below, above, 0)
+            far = max(below, above) + side
+            gaps[i] += gap * gap
+            reach += far * far
+        bound = min(bound, reach)
+    n = 0
+    for i in range(entries.shape[0]):
+        if gaps[i] <= bound:
+            candidates[n] = i
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def nearest_table(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The nearest palette entry of every colour there is.
+
+    Works cell by cell of 8 values a band. An entry can be nearest somewhere in a cell only if it
+    is no farther from the cell than the farthest that some other entry can be from any colour in
+    it; the colours of the cell are compared with those few entries. Distances are integers, so the
+    table is exact, and ties go to the lowest index.
+
+    Parameters
+    ----------
+    palette : uint8 array of shape (k, band)
+        One to 256 colours of one to three bands.
+
+    Returns
+    -------
+    uint8 array of shape (2**24,)
+        Indexed by Morton code.
+    """
+    k, bands = palette.shape
+    entries = np.zeros((k, 3), np.int64)
+    entries[:, :bands] = palette
+    table = np.zeros(1 << CODE_BITS, np.uint8)
+    candidates = np.empty(k, np.int64)
+    corner = np.empty(3, np.int64)
+    for start in range(0, 1 << CODE_BITS, 1 << CELL_BITS):
+        for band in range(3):
+            corner[band] = _gather(np.uint32(start) >> np.uint32(2 - band))
+        n = _candidates(entries, corner, (1 << (CELL_BITS // 3)) - 1, candidates)
+        for code in range(start, start + (1 << CELL_BITS)):
+            red = np.int64(_gather(np.uint32(code) >> np.uint32(2)))
+            green = np.int64(_gather(np.uint32(code) >> np.uint32(1)))
+            blue = np.int64(_gather(np.uint32(code)))
+            best = 1 << 30
+            for c in range(n):
+                i = candidates[c]
+                from_red = red - entries[i, 0]
+                from_green = green - entries[i, 1]
+                from_blue = blue - entries[i, 2]
+                distance = from_red * from_red + from_green * from_green + from_blue * from_blue
+                if distance < best:
+                    best = distance
+                    table[code] = i
+    return table
+
+
+@njit(nogil=True, cache=True)
+def look_up(
+    pixels: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.uint8],
+    nodata: int,
+) -> npt.NDArray[np.uint8]:
+    """Swap each pixel for its entry in a table of `nearest_table`.
+
+    Parameters
+    ----------
+    pixels : uint8 array of shape (y, x, band)
+    mask : uint8 array of shape (y, x) or (0, 0)
+        0 where a pixel is invalid. An empty array means that all are valid.
+    table : uint8 array of shape (2**24,)
+    nodata : int
+        The index that invalid pixels get.
+
+    Returns
+    -------
+    uint8 array of shape (y, x)
+    """
+    indices = np.empty(pixels.shape[:2], np.uint8)
+    codes = np.empty(pixels.shape[1], np.uint32)
+    masked = mask.size > 0
+    for y in range(pixels.shape[0]):
+        _row_codes(pixels, y, codes)
+        for x in range(pixels.shape[1]):
+            indices[y, x] = table[codes[x]]
+        if masked:
+            for x in range(pixels.shape[1]):
+                if mask[y, x] == 0:
+                    indices[y, x] = nodata
+    return indices

@@ -1,0 +1,329 @@
+"""K-means on arrays in memory: Lloyd's iterations and k-means++ seeding.
+
+The pieces are those that the estimator runs block by block on workers, so this module imports
+neither dask_ml nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from kmdask.errors import ParameterError
+from kmdask.kernels import lloyd as kernels
+from kmdask.kernels import plus_plus as seeding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "Farthest",
+    "Moments",
+    "farthest_rows",
+    "iterate",
+    "lloyd",
+    "plus_plus",
+    "step",
+    "updated_centers",
+]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Rows: TypeAlias = npt.NDArray[np.floating[Any]]
+
+_NOISE = 1e-12
+"""A cluster left with no more than this share of its weight is empty but for rounding."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What one step of Lloyd's algorithm has to know of some rows; moments add up.
+
+    Attributes
+    ----------
+    sums : ndarray of shape (k, d), float64
+        Weighted sum of the rows nearest to each centre.
+    weights : ndarray of shape (k,), float64
+        Sum of the weights of these rows.
+    inertia : float
+        Weighted sum of the squared distances to the nearest centre.
+    """
+
+    sums: Floats
+    weights: Floats
+    inertia: float
+
+    @staticmethod
+    def merge(parts: Sequence[Moments]) -> Moments:
+        """Add up the moments of several groups of rows, in their order."""
+        return Moments(
+            sums=np.sum([part.sums for part in parts], axis=0),
+            weights=np.sum([part.weights for part in parts], axis=0),
+            inertia=sum(part.inertia for part in parts),
+        )
+
+
+class Farthest(NamedTuple):
+    """The rows farthest from their centres, the farthest first.
+
+    Attributes
+    ----------
+    squared : ndarray of shape (m,), float64
+        Squared distances to the nearest centre, all positive.
+    rows : ndarray of shape (m, d), float64
+    weights : ndarray of shape (m,), float64
+        All positive.
+    labels : ndarray of shape (m,), int32
+        Index of the nearest centre.
+    """
+
+    squared: Floats
+    rows: Floats
+    weights: Floats
+    labels: npt.NDArray[np.int32]
+
+    @staticmethod
+    def merge(parts: Sequence[Farthest], count: int) -> Farthest:
+        """Farthest ``count`` rows of several groups; of equals the one in the earlier group."""
+        joined = Farthest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        first = np.argsort(-joined.squared, kind="stable")[:count]
+        return Farthest(*(column[first] for column in joined))
+
+
+def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+    """Read-only contiguous view, or copy, of an array.
+
+    Arrays come writeable or not, as they travelled or did not. For numba these are two types:
+    making all of them read-only halves what it has to compile.
+    """
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def step(X: Rows, weights: Floats, centers: Floats) -> Moments:
+    """Assign rows to their nearest centres and sum up.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32 or float64
+    weights : ndarray of shape (n,) or (1,)
+        One per row, or a single one for all rows.
+    centers : ndarray of shape (k, d), float64
+
+    Returns
+    -------
+    Moments
+    """
+    masses = frozen(weights, np.float64)
+    return Moments(*kernels.lloyd_step(frozen(X), masses, np.array(centers, order="C")))
+
+
+def farthest_rows(X: Rows, weights: Floats, centers: Floats, count: int) -> Farthest:
+    """Find the rows of positive weight that are farthest from their nearest centres.
+
+    Parameters
+    ----------
+    X, weights, centers : ndarray
+        As for `step`.
+    count : int
+        How many rows to return. Rows that coincide with a centre are none of them, so there may
+        be fewer.
+
+    Returns
+    -------
+    Farthest
+        Of rows equally far, the one with the lower index comes first.
+    """
+    labels, squared = kernels.nearest(frozen(X), np.array(centers, order="C"))
+    masses = np.broadcast_to(np.asarray(weights, np.float64), squared.shape)
+    reach = np.where(masses > 0, squared, 0.0)
+    bound = np.partition(reach, -count)[-count] if count < reach.size else 0.0
+    rows = np.flatnonzero((reach >= bound) & (reach > 0))
+    found = Farthest(reach[rows], X[rows].astype(np.float64), masses[rows], labels[rows])
+    return Farthest.merge([found], count)
+
+
+def updated_centers(
+    moments: Moments, centers: Floats, farthest: Callable[[Floats, int], Farthest]
+) -> Floats:
+    """Move every centre to the mean of its rows.
+
+    An empty cluster takes over a row that is far from its own centre, as in scikit-learn: the
+    farthest row goes to the first empty cluster, and so on. Where there is no such row, because
+    all lie on a centre, an empty cluster joins the heaviest one.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of all rows at `centers`.
+    centers : ndarray of shape (k, d), float64
+    farthest : callable
+        Called as ``farthest(centers, count)``, and only if a cluster is empty.
+
+    Returns
+    -------
+    ndarray of shape (k, d), float64
+    """
+    sums, weights = moments.sums.copy(), moments.weights.copy()
+    empty = np.flatnonzero(weights == 0)
+    if empty.size:
+        far = farthest(centers, empty.size)
+        taken = zip(empty, far.rows, far.weights, far.labels, strict=False)
+        for cluster, row, weight, donor in taken:
+            sums[donor] -= weight * row
+            weights[donor] -= weight
+            sums[cluster] = weight * row
+            weights[cluster] = weight
+        weights[weights <= _NOISE * moments.weights] = 0
+    filled = weights > 0
+    means: Floats = sums / np.where(filled, weights, 1)[:, np.newaxis]
+    means[~filled] = means[weights.argmax()]
+    return means
+
+
+def iterate(
+    take_step: Callable[[Floats], Moments],
+    farthest: Callable[[Floats, int], Farthest],
+    centers: Floats,
+    *,
+    max_iter: int,
+    max_shift: float,
+) -> tuple[Floats, int]:
+    """Repeat Lloyd's step until the centres rest.
+
+    Parameters
+    ----------
+    take_step : callable
+        Returns the `Moments` of all rows at given centres.
+    farthest : callable
+        See `updated_centers`.
+    centers : ndarray of shape (k, d), float64
+        Where to start; not changed.
+    max_iter : int
+        Steps at most, at least 1.
+    max_shift : float
+        Stop once the squared distances that the centres moved add up to no more than this.
+
+    Returns
+    -------
+    centers : ndarray of shape (k, d), float64
+    n_iter : int
+        Steps taken, counted as scikit-learn counts them.
+    """
+    n_iter = 0
+    shift = np.inf
+    while n_iter < max_iter and shift > max_shift:
+        moved = updated_centers(take_step(centers), centers, farthest)
+        shift = float(((moved - centers) ** 2).sum())
+        centers = moved
+        n_iter += 1
+    return centers, n_iter
+
+
+def lloyd(
+    X: Rows, weights: Floats, centers: Floats, *, max_iter: int = 300, tol: float = 1e-4
+) -> tuple[Floats, float, int]:
+    """Run Lloyd's algorithm on rows in memory.
+
+    A step costs some 10 ns a row when near rows are near in memory, whatever the number of
+    centres, and at most 1 ns for each pair of row and centre when they are not.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32 or float64
+    weights : ndarray of shape (n,)
+        Non-negative, with a positive sum.
+    centers : ndarray of shape (k, d)
+        Where to start; not changed.
+    max_iter : int, default 300
+        Steps at most.
+    tol : float, default 1e-4
+        Stop once the squared distances that the centres moved add up to no more than ``tol``
+        times the mean variance of the columns. 0 stops at an exact fixed point.
+
+    Returns
+    -------
+    centers : ndarray of shape (k, d), float64
+    inertia : float
+        Weighted sum of the squared distances of the rows to these very centres.
+    n_iter : int
+        Steps taken.
+
+    References
+    ----------
+    S. Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory
+    28 (1982) 129-137.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [1.0], [10.0]])
+    >>> lloyd(X, np.array([1.0, 3.0, 1.0]), np.array([[0.0], [1.0]]))
+    (array([[ 0.75],
+           [10.  ]]), 0.75, 4)
+    """
+    take_step = partial(step, X, weights)
+    centers, n_iter = iterate(
+        take_step,
+        partial(farthest_rows, X, weights),
+        np.array(centers, np.float64),
+        max_iter=max_iter,
+        max_shift=tol * float(X.var(axis=0, dtype=np.float64).mean()),
+    )
+    return centers, take_step(centers).inertia, n_iter
+
+
+def n_trials(k: int) -> int:
+    """Candidates that greedy k-means++ tries for each centre, as many as in scikit-learn."""
+    return 2 + int(np.log(k))
+
+
+def plus_plus(X: Rows, weights: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """Choose first centres among the rows by greedy weighted k-means++.
+
+    Every centre but the first is the best of ``2 + int(log(k))`` rows drawn with a probability
+    proportional to weight times squared distance to the nearest centre so far.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32 or float64
+    weights : ndarray of shape (n,)
+        Non-negative, with a positive sum.
+    k : int
+        How many centres to choose.
+    rng : numpy.random.Generator
+        Source of all randomness: the same state gives the same centres on every machine.
+
+    Returns
+    -------
+    ndarray of shape (at most k, d), float64
+        Fewer than `k` if fewer different rows have weight: then these are all of them.
+
+    Raises
+    ------
+    ParameterError
+        If no row has weight.
+
+    References
+    ----------
+    D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007,
+    1027-1035.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [1.0], [1.0]])
+    >>> np.sort(plus_plus(X, np.ones(3), 3, np.random.default_rng(0)), axis=0)
+    array([[0.],
+           [1.]])
+    """
+    masses = frozen(weights, np.float64)
+    if not masses.sum() > 0:
+        msg = "the weights add up to 0, so that no row can become a centre; give one a weight"
+        raise ParameterError(msg)
+    # Always float64: the rows are few here, and the kernel is compiled once instead of twice.
+    rows = frozen(X, np.float64)
+    chosen = seeding.plus_plus(rows, masses, rng.random((k, n_trials(k))))
+    return np.array(rows[chosen])

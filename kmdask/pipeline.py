@@ -1,0 +1,246 @@
+"""The whole way from a path to a compressed image: open, count, fit, encode, write."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+from dask.delayed import delayed
+from distributed import CancelledError, KilledWorker, as_completed, futures_of
+
+from kmdask import store
+from kmdask.client import Connection, connect
+from kmdask.colors import count_blocks, merge_tables, weighted_colors
+from kmdask.deepzoom import write_description, write_levels
+from kmdask.errors import ClusterError, ParameterError
+from kmdask.fit import check_k, fit_palette
+from kmdask.image import CompressedImage
+from kmdask.metrics import measure
+from kmdask.palette import encode
+from kmdask.preview import write_preview
+from kmdask.progress import Progress, Silent
+from kmdask.pyramid import pyramid
+from kmdask.raster import open_raster, size_of
+from kmdask.report import Report, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import dask.array as da
+    from dask.delayed import Delayed
+    from distributed import Client
+    from sklearn.base import BaseEstimator
+
+    from kmdask.palette import Palette
+    from kmdask.raster import Raster
+
+FORMATS = ("zarr", "tiles")
+
+
+def compress(
+    path: str | os.PathLike[str],
+    k: int,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+    client: Connection = None,
+    formats: Sequence[str] = FORMATS,
+    overwrite: bool = False,
+    estimator: BaseEstimator | None = None,
+    progress: Progress | None = None,
+) -> CompressedImage:
+    """Compress an image into a palette of `k` colours fitted to all of its pixels.
+
+    The image is read twice, in chunks, by the workers of a Dask cluster: once to count its
+    colours, once to write everything. The same image, `k` and `seed` give the same files, whatever
+    the cluster; only ``report.json`` tells the runs apart.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An image of 8-bit grey or RGB pixels, with or without alpha, that GDAL reads (GeoTIFF, PNG,
+        JPEG, ...), or a zarr array. Every worker must be able to read it under this path.
+    k : int
+        Number of colours, from 1 to 256; to 255 if the image has invalid pixels, which take one
+        index. An image of fewer colours gets exactly its own.
+    out : str or path-like, optional
+        The bundle to write, a directory. By default the source with the ending ``.kmdask``.
+    seed : int, default 0
+        Seed of the fit, not negative.
+    client : distributed.Client or str, optional
+        The cluster: a client, the address of a scheduler, or the path of a scheduler file. By
+        default the current client or the configured scheduler, else all cores of this machine.
+    formats : sequence of str, default ("zarr", "tiles")
+        What to write. "zarr" is the compressed image itself and must be among them.
+    overwrite : bool, default False
+        Whether to replace a bundle that stands at `out`, once the new one is whole.
+    estimator : scikit-learn compatible clusterer, optional
+        What fits the palette in place of `kmdask.KMeans`; see `fit_palette`.
+    progress : Progress, optional
+        Is told what the run is doing. By default nobody is.
+
+    Returns
+    -------
+    CompressedImage
+
+    Raises
+    ------
+    KmdaskError
+        One of its kinds: `ParameterError`, `SourceError`, `UnsupportedImageError`,
+        `EmptyImageError`, `OutputExistsError`, `OutputError` or `ClusterError`. Nothing is left
+        behind then, and what stood at `out` stands there still.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import kmdask
+    >>> from PIL import Image
+    >>> Image.fromarray(np.tile(np.uint8([[0, 9], [9, 200]]), (50, 50))).save("scan.png")
+    >>> result = kmdask.compress("scan.png", k=2)
+    >>> result
+    <CompressedImage 'scan.kmdask': 100 x 100 x 1, 2 colours, ...>
+    >>> result.palette
+    Palette(['#060606', '#c8c8c8'])
+    """
+    check_k(k)
+    _check(seed, formats)
+    source = Path(path)
+    target = source.with_suffix(".kmdask") if out is None else Path(out)
+    stages = _Stages(progress or Silent())
+    with store.publishing(target, overwrite=overwrite) as bundle, connect(client) as connected:
+        stages.progress.connected(connected.dashboard_link)
+        with stages("open"):
+            raster = open_raster(path, scratch=bundle / store.SCRATCH)
+        with stages("count"):
+            tables = count_blocks(raster.pixels, raster.mask)
+            table = merge_tables(tables, raster.pixels.name)
+            (table, *_) = stages.run(connected, table, *map(marker, tables))
+            colors = weighted_colors(table, raster.pixels.shape[2])
+        with stages("fit"):
+            palette = fit_palette(
+                colors, k, seed=seed, estimator=estimator, pixels=raster.pixels, mask=raster.mask
+            )
+            quality = measure(colors, palette)
+        with stages("write"):
+            header = store.Header(k, seed, raster.mask is not None, raster.georef)
+            store.create_image(bundle, raster.shape, palette, header)
+            stages.run(connected, *_outputs(raster, palette, bundle, formats))
+        report = Report(
+            source=str(path),
+            shape=(*raster.shape, palette.bands),
+            valid_pixels=colors.pixels,
+            colors=len(colors),
+            k=k,
+            k_used=len(palette),
+            seed=seed,
+            mse=quality.mse,
+            psnr=quality.psnr,
+            shares=quality.shares,
+            sizes=_sizes(raster, bundle),
+            seconds=stages.seconds,
+            versions=versions(),
+        )
+        report.write(bundle / store.REPORT)
+    return CompressedImage.read(target)
+
+
+def open(path: str | os.PathLike[str]) -> CompressedImage:
+    """Open a bundle that `compress` wrote, lazily.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The bundle.
+
+    Returns
+    -------
+    CompressedImage
+
+    Raises
+    ------
+    BundleError
+        If there is no bundle at the path, or it is damaged or of another format version.
+    """
+    return CompressedImage.read(Path(path))
+
+
+def _outputs(
+    raster: Raster, palette: Palette, bundle: Path, formats: Sequence[str]
+) -> list[da.Array]:
+    """Everything that is written from the pixels, lazily, in one graph that reads each chunk once."""
+    levels = [
+        encode(level.pixels, palette, level.mask) for level in pyramid(raster.pixels, raster.mask)
+    ]
+    writes = [
+        store.write_indices(levels[0], bundle),
+        write_preview(levels, palette, bundle / store.PREVIEW),
+    ]
+    if "tiles" in formats:
+        masked = raster.mask is not None
+        write_description(bundle / store.TILES, raster.shape)
+        writes += write_levels(levels, palette, bundle / store.TILES_FILES, transparent=masked)
+    return writes
+
+
+def _sizes(raster: Raster, bundle: Path) -> dict[str, int]:
+    return {
+        "source": raster.source_bytes,
+        "raw": raster.pixels.nbytes,
+        "zarr": size_of(bundle / store.IMAGE),
+        "tiles": size_of(bundle / store.TILES_FILES),
+        "preview": size_of(bundle / store.PREVIEW),
+    }
+
+
+def _check(seed: int, formats: Sequence[str]) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ParameterError(f"seed is an integer, 0 or greater; got {seed!r}")
+    if isinstance(formats, str) or not set(formats) <= set(FORMATS) or "zarr" not in formats:
+        msg = f"formats is a sequence of {FORMATS}, with 'zarr' among them; got {formats!r}"
+        raise ParameterError(msg)
+
+
+def marker(task: Delayed) -> Delayed:
+    """A task of no content that ends just after another: kept to follow progress by."""
+    return delayed(_nothing, pure=True)(task)
+
+
+def _nothing(_: object) -> None:
+    """Take anything, give nothing."""
+
+
+@dataclass
+class _Stages:
+    """Runs the stages of a compression: times them, shows them, waits for their tasks."""
+
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with self.progress.stage(name):
+            yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+    def run(self, client: Client, *collections: Any) -> tuple[Any, ...]:
+        """Persist collections and wait until they are computed; raise what their tasks raise."""
+        persisted = dask.persist(*collections)
+        futures = futures_of(persisted)
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                if future.status != "finished":
+                    future.result()
+                self.progress.advance(done, len(futures))
+        except (CancelledError, KilledWorker) as error:
+            msg = f"the Dask cluster was lost while it worked: {error}; look at its logs, try again"
+            raise ClusterError(msg) from error
+        finally:
+            # After a failure the other tasks must not go on writing.
+            client.cancel([future for future in futures if not future.done()])
+        return persisted

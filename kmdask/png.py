@@ -1,0 +1,85 @@
+"""Palette PNGs: packed indices, compressed by libdeflate.
+
+Pillow writes the same files four times slower (measured on tiles of 512 pixels with 16 colours),
+and encoding tiles is most of what a compression does; so the three chunks of a palette PNG are put
+together here. Reading is left to everyone else.
+
+References
+----------
+.. [1] "Portable Network Graphics (PNG) Specification (Third Edition)", W3C, 2025,
+   https://www.w3.org/TR/png-3/
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+import deflate
+
+from kmdask.kernels import tiles as kernels
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from kmdask.palette import Palette
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+INDEXED = 3
+LEVEL = 1
+"""Level 1 of libdeflate: a third of the time of level 6 for 6 to 8 % more bytes (measured)."""
+
+
+def encode_png(indices: npt.NDArray[np.uint8], palette: Palette, *, transparent: bool) -> bytes:
+    """Encode indices as a palette PNG of as few bits a pixel as the palette needs.
+
+    Parameters
+    ----------
+    indices : uint8 array of shape (y, x)
+    palette : Palette
+    transparent : bool
+        Whether the index `Palette.nodata` may occur; it becomes a transparent entry.
+
+    Returns
+    -------
+    bytes
+
+    Examples
+    --------
+    >>> import io
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from kmdask import Palette
+    >>> palette = Palette(np.array([[0, 0, 0], [255, 0, 0]], np.uint8))
+    >>> png = encode_png(np.array([[0, 1]], np.uint8), palette, transparent=False)
+    >>> list(Image.open(io.BytesIO(png)).convert("RGB").get_flattened_data())
+    [(0, 0, 0), (255, 0, 0)]
+    """
+    height, width = indices.shape
+    bits = bit_depth(len(palette) + transparent)
+    rows = kernels.pack_rows(indices, bits)
+    header = struct.pack(">IIBBBBB", width, height, bits, INDEXED, 0, 0, 0)
+    colors = palette.rgb.tobytes() + b"\0\0\0" * transparent
+    chunks = [_chunk(b"IHDR", header), _chunk(b"PLTE", colors)]
+    if transparent:
+        chunks.append(_chunk(b"tRNS", b"\xff" * len(palette) + b"\0"))
+    chunks += [_chunk(b"IDAT", deflate.zlib_compress(rows, LEVEL)), _chunk(b"IEND", b"")]
+    return SIGNATURE + b"".join(chunks)
+
+
+def bit_depth(entries: int) -> int:
+    """Bits a pixel of a PNG with that many palette entries.
+
+    Examples
+    --------
+    >>> [bit_depth(entries) for entries in (1, 2, 3, 16, 17, 256)]
+    [1, 1, 2, 4, 8, 8]
+    """
+    return next(bits for bits in (1, 2, 4, 8) if entries <= 1 << bits)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)

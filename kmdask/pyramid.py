@@ -1,0 +1,118 @@
+"""The levels of an image, each half the size of the one before, down to one pixel.
+
+A level is averaged as colour from the colours of the level before and encoded afresh; averaged
+indices would be colours that are nowhere in the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dask.array as da
+import numpy as np
+
+from kmdask.chunks import SHARD, TILE, ceil_div
+from kmdask.colors import ALL_VALID, valid_or_all
+from kmdask.kernels import tiles as kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a pyramid, lazy."""
+
+    pixels: da.Array
+    """uint8 array of shape (y, x, band)."""
+
+    mask: da.Array | None
+    """uint8 array of shape (y, x), 0 where no pixel of the full image is valid; None if all are."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        height, width = self.pixels.shape[:2]
+        return int(height), int(width)
+
+
+def pyramid(pixels: da.Array, mask: da.Array | None = None) -> Iterator[Level]:
+    """Go through the levels of an image, the full image first, the single pixel last.
+
+    Each chunk of a level is a task on the chunks under it. Chunks too small to be halved into
+    whole tiles are joined into large ones first.
+
+    Parameters
+    ----------
+    pixels : dask array of shape (y, x, band), uint8
+        Chunked over y and x alone, in any way.
+    mask : dask array of shape (y, x), uint8 or bool, optional
+        0 where a pixel is invalid, chunked as the pixels.
+
+    Yields
+    ------
+    Level
+        Of the size of the one before, halved by ceiling. Its chunks are multiples of 512 pixels.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> image = da.from_array(np.array([[[10], [20], [60]], [[30], [40], [80]]], np.uint8))
+    >>> [level.pixels.compute()[:, :, 0].tolist() for level in pyramid(image)]
+    [[[10, 20, 60], [30, 40, 80]], [[25, 70]], [[48]]]
+    """
+    level = Level(pixels, None if mask is None else mask.astype(np.uint8))
+    while True:
+        level = _joined(level, TILE)
+        yield level
+        if level.shape == (1, 1):
+            return
+        level = _halved(_joined(level, 2 * TILE))
+
+
+def _joined(level: Level, multiple: int) -> Level:
+    """Join chunks into large ones, unless each but the last is a multiple of a size already."""
+    inner = [size for axis in level.pixels.chunks[:2] for size in axis[:-1]]
+    if all(size % multiple == 0 for size in inner):
+        return level
+    chunks = (SHARD, SHARD)
+    mask = None if level.mask is None else level.mask.rechunk(chunks)
+    return Level(level.pixels.rechunk((*chunks, -1)), mask)
+
+
+def _halved(level: Level) -> Level:
+    rows, columns, bands = level.pixels.chunks
+    chunks = (
+        tuple(ceil_div(size, 2) for size in rows),
+        tuple(ceil_div(size, 2) for size in columns),
+    )
+    pixels = da.map_blocks(
+        _halve,
+        level.pixels,
+        *(() if level.mask is None else (level.mask[:, :, None],)),
+        chunks=(*chunks, bands),
+        dtype=np.uint8,
+        meta=np.empty((0, 0, 0), np.uint8),
+        token="halve",
+    )
+    mask = None
+    if level.mask is not None:
+        mask = da.map_blocks(
+            kernels.halve_mask,
+            level.mask,
+            chunks=chunks,
+            dtype=np.uint8,
+            meta=np.empty((0, 0), np.uint8),
+            token="halve-mask",
+        )
+    return Level(pixels, mask)
+
+
+def _halve(
+    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
+    valid = ALL_VALID if mask is None else valid_or_all(mask[:, :, 0])
+    return np.moveaxis(kernels.halve(pixels, valid), 0, 2)

@@ -1,0 +1,103 @@
+"""What a compression did: sizes, quality, timings, versions."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("kmdask", "dask", "distributed", "numpy", "numba", "rasterio", "zarr", "pillow")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The account of one compression, as it stands in ``report.json``."""
+
+    source: str
+    """Path of the source image."""
+
+    shape: tuple[int, int, int]
+    """Rows, columns and bands."""
+
+    valid_pixels: int
+    """Pixels that are not transparent, masked or nodata."""
+
+    colors: int
+    """Different colours among the valid pixels."""
+
+    k: int
+    """Palette entries asked for."""
+
+    k_used: int
+    """Palette entries there are: fewer than `k` where the image has fewer colours, or where
+    centres round to the same colour."""
+
+    seed: int
+    """Seed of the fit."""
+
+    mse: float
+    """Mean squared error over valid pixels and bands, in squared units of the image."""
+
+    psnr: float
+    """Peak signal-to-noise ratio in dB over valid pixels; infinite where the image is exact."""
+
+    shares: tuple[float, ...]
+    """The share of the valid pixels that has each palette entry."""
+
+    sizes: dict[str, int]
+    """Bytes of the source file, of the raw pixels, and of each part of the bundle."""
+
+    seconds: dict[str, float]
+    """Wall time of each stage."""
+
+    versions: dict[str, str]
+    """Versions of Python and the libraries."""
+
+    @property
+    def ratio_source(self) -> float:
+        """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""
+        return self.sizes["source"] / self.sizes["zarr"]
+
+    @property
+    def ratio_raw(self) -> float:
+        """How many times smaller ``image.zarr`` is than the raw pixels."""
+        return self.sizes["raw"] / self.sizes["zarr"]
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits that ``image.zarr`` takes for a pixel."""
+        return 8 * self.sizes["zarr"] / (self.shape[0] * self.shape[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields and ratios, ready for JSON; an infinite PSNR becomes None."""
+        return {
+            **asdict(self),
+            "psnr": self.psnr if math.isfinite(self.psnr) else None,
+            "ratio_source": self.ratio_source,
+            "ratio_raw": self.ratio_raw,
+            "bits_per_pixel": self.bits_per_pixel,
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read what `write` wrote."""
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        for derived in ("ratio_source", "ratio_raw", "bits_per_pixel"):
+            del fields[derived]
+        fields["shape"] = tuple(fields["shape"])
+        fields["shares"] = tuple(fields["shares"])
+        fields["psnr"] = math.inf if fields["psnr"] is None else fields["psnr"]
+        return cls(**fields)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide the result."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
