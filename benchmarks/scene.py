@@ -42,9 +42,7 @@ def _pictures() -> list[npt.NDArray[np.uint8]]:
     return pictures
 
 
-def _variant(
-    pictures: list[npt.NDArray[np.uint8]], row: int, column: int
-) -> npt.NDArray[np.uint8]:
+def _variant(pictures: list[npt.NDArray[np.uint8]], row: int, column: int) -> npt.NDArray[np.uint8]:
     """One cell of the mosaic: a picture, perhaps flipped, through a gamma curve."""
     rng = np.random.default_rng([row, column])
     picture = pictures[rng.integers(len(pictures))]

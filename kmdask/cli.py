@@ -1,4 +1,7 @@
-"""The command line: parse, call, show. Results go to standard output, all else to standard error."""
+"""The command line: parse, call, show.
+
+Results go to standard output, progress and errors to standard error.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def compressing(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kmdask")
 def main() -> None:
-    """Compress images of any size into palette images, by k-means on Dask.
+    r"""Compress images of any size into palette images, by k-means on Dask.
 
     \b
     kmdask compress scene.tif -k 16     writes scene.kmdask/

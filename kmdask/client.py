@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import contextmanager
+import warnings
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -67,19 +67,20 @@ def local_cluster() -> Iterator[LocalCluster]:
     """Start a cluster in this process, with a thread for each core, on the loopback address."""
     from distributed import LocalCluster
 
-    port = DASHBOARD_PORT if _is_free(DASHBOARD_PORT) else 0
     # The in-process scheduler names the machine in its link, where the dashboard does not listen.
     link = {"distributed.dashboard.link": f"http://{LOOPBACK}:{{port}}/status"}
-    with (
-        dask.config.set(link),
-        LocalCluster(
-            processes=False,
-            n_workers=1,
-            dashboard_address=f"{LOOPBACK}:{port}",
-            worker_dashboard_address=f"{LOOPBACK}:0",
-        ) as cluster,
-    ):
-        yield cluster
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(link))
+        with warnings.catch_warnings():
+            # Where the port is taken Dask takes another one, and the link says which.
+            warnings.filterwarnings("ignore", f"Port {DASHBOARD_PORT} is already in use")
+            cluster = LocalCluster(
+                processes=False,
+                n_workers=1,
+                dashboard_address=f"{LOOPBACK}:{DASHBOARD_PORT}",
+                worker_dashboard_address=f"{LOOPBACK}:0",
+            )
+        yield stack.enter_context(cluster)
 
 
 def _reach(address: str) -> Client:
@@ -101,12 +102,3 @@ def _reach(address: str) -> Client:
         )
         raise ClusterError(msg) from error
 
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True

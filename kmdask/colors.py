@@ -142,8 +142,8 @@ def weighted_colors(table: Delayed, bands: int) -> WeightedColors:
         part = delayed(_rows, pure=True, nout=2)(table, i * ROWS, bands, dask_key_name=name)
         colors.append(da.from_delayed(part[0], (rows[i], bands), np.float32))
         counts.append(da.from_delayed(part[1], (rows[i],), np.int64))
-    persisted = dask.persist(da.concatenate(colors), da.concatenate(counts))
-    return WeightedColors(*persisted, pixels=pixels)
+    spread = dask.persist(da.concatenate(colors), da.concatenate(counts))
+    return WeightedColors(colors=spread[0], counts=spread[1], pixels=pixels)
 
 
 def valid_or_all(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

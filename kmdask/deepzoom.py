@@ -9,19 +9,20 @@ References
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-import dask.array as da
 import numpy as np
 
 from kmdask.chunks import TILE
+from kmdask.graphs import write_blocks
 from kmdask.png import encode_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    import dask.array as da
     import numpy.typing as npt
 
     from kmdask.palette import Palette
@@ -60,19 +61,8 @@ def write_levels(
     for depth, indices in enumerate(levels):
         level = folder / str(len(levels) - 1 - depth)
         level.mkdir(parents=True)
-        writes.append(
-            da.map_blocks(
-                _write_tiles,
-                indices,
-                palette=palette,
-                folder=level,
-                transparent=transparent,
-                chunks=tuple((1,) * n for n in indices.numblocks),
-                dtype=np.int64,
-                meta=np.empty((0, 0), np.int64),
-                token="write-tiles",
-            )
-        )
+        options = {"palette": palette, "folder": level, "transparent": transparent}
+        writes.append(write_blocks(_write_tiles, indices, "write-tiles", **options))
     return writes
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,8 @@ from kmdask.sources import open_dataset
 from kmdask.store import writing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kmdask.image import CompressedImage
 
 

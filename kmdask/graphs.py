@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
+import numpy as np
 from dask.base import tokenize
 from dask.delayed import delayed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy.typing as npt
     from dask.delayed import Delayed
 
 FAN_IN = 8
@@ -54,3 +57,33 @@ def tree_merge(
         ]
         depth += 1
     return merged[0]
+
+
+def write_blocks(
+    write: Callable[..., npt.NDArray[np.int64]], indices: da.Array, stage: str, **kwargs: Any
+) -> da.Array:
+    """Write an array by one task per chunk, lazily.
+
+    Parameters
+    ----------
+    write : callable
+        Takes a block, and these `kwargs`; returns its number of bytes, of shape (1, 1).
+    indices : dask array of shape (y, x)
+    stage : str
+        Name of the writing tasks in the dashboard.
+
+    Returns
+    -------
+    dask array of int64
+        When computed, the chunks are written; one number for each.
+    """
+    written: da.Array = da.map_blocks(
+        write,
+        indices,
+        chunks=tuple((1,) * n for n in indices.numblocks),
+        dtype=np.int64,
+        meta=np.empty((0, 0), np.int64),
+        token=stage,
+        **kwargs,
+    )
+    return written

@@ -9,8 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import dask.array as da
-
 from kmdask import store
 from kmdask.errors import BundleError
 from kmdask.palette import Palette, decode
@@ -19,6 +17,7 @@ from kmdask.report import Report
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import dask.array as da
     from PIL.Image import Image
 
     from kmdask.georef import Georef

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
 import dask
 import dask.array as da
-import dask.dataframe as dd
 import dask_ml.cluster
 import numpy as np
-from dask_ml.utils import check_array
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kmdask.errors import ParameterError
-from kmdask.kmeans_blocks import NOT_FINITE, Blocks, Summary, distances_to, labels_of
+from kmdask.kmeans_blocks import NOT_FINITE, Blocks, distances_to, labels_of
 from kmdask.kmeans_init import init_plus_plus, init_random, init_scalable
+from kmdask.kmeans_input import (
+    check_parameters,
+    require_usable,
+    rows_of,
+    weights_like,
+    with_known_chunks,
+)
 from kmdask.lloyd import iterate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kmdask.lloyd import Floats, Moments
 
 __all__ = ["KMeans"]
-
-_ROWS = 1 << 18
-"""Rows in a block of what came as one array: fixed, lest sums depend on the machine's cores."""
 
 _ROUNDS = 5
 """Rounds of k-means||: in the experiments of its paper more gained nothing."""
@@ -36,9 +39,8 @@ _ROUNDS = 5
 class KMeans(dask_ml.cluster.KMeans):
     """K-means with sample weights, on arrays that need not fit into memory.
 
-    A drop-in for `dask_ml.cluster.KMeans` that keeps scikit-learn's promises: the same start,
-    data and weights give the centres, labels and number of iterations of
-    `sklearn.cluster.KMeans`, but for rounding.
+    A drop-in for `dask_ml.cluster.KMeans`. From the same start, with the same data and weights,
+    it ends where `sklearn.cluster.KMeans` does, after as many iterations, but for rounding.
 
     Parameters
     ----------
@@ -117,7 +119,7 @@ class KMeans(dask_ml.cluster.KMeans):
     1.25
     """
 
-    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> Self:  # noqa: ARG002
         """Cluster the rows.
 
         Parameters
@@ -140,13 +142,13 @@ class KMeans(dask_ml.cluster.KMeans):
             If a parameter, the data or the weights are not as said, or if there are fewer rows
             than clusters.
         """
-        self._check_parameters()
-        rows = self._validated(X, reset=True)
-        weights = _weights_like(sample_weight, rows)
+        rows = with_known_chunks(self._validated(X, reset=True))
+        check_parameters(self, rows)
+        weights = weights_like(sample_weight, rows)
         kept, kept_weights = dask.persist(rows, weights)
         blocks = Blocks(kept, kept_weights)
         summary = blocks.summary()
-        self._check_summary(summary)
+        require_usable(summary)
         # The best start is chosen by inertia at the centres as they will be stored.
         runs = [
             self._run(blocks, start, self.tol * summary.variance, rows.dtype)
@@ -195,14 +197,7 @@ class KMeans(dask_ml.cluster.KMeans):
     def transform(self, X: Any, y: object = None) -> da.Array:  # noqa: ARG002
         """Find the distance of each row to each centre.
 
-        Nothing is computed for a Dask array or DataFrame; chunk sizes may be unknown.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows with NaN or infinity raise a `ParameterError`, if `X` is lazy then on computing.
-        y : object, optional
-            Ignored.
+        Takes what `predict` takes, as lazily.
 
         Returns
         -------
@@ -213,11 +208,90 @@ class KMeans(dask_ml.cluster.KMeans):
         rows = self._validated(X, reset=False)
         centers = self.cluster_centers_
         dtype = np.result_type(rows.dtype, centers.dtype)
-        return rows.map_blocks(
+        distances: da.Array = da.map_blocks(
             distances_to,
-            centers=centers.astype(np.float64),
+            rows,
+            centers=centers,
             dtype=dtype,
             chunks=(rows.chunks[0], (len(centers),)),
             meta=np.empty((0, 0), dtype),
-            token="transform",  # noqa: S106
+            token="transform",
         )
+        return distances
+
+    def score(self, X: Any, y: object = None, sample_weight: Any = None) -> float:  # noqa: ARG002
+        """Negative weighted sum of the squared distances of the rows to the nearest centres.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : object, optional
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        float
+            For the data and weights of `fit`, ``-inertia_``.
+        """
+        check_is_fitted(self, "cluster_centers_")
+        rows = with_known_chunks(self._validated(X, reset=False))
+        weights = weights_like(sample_weight, rows)
+        inertia = Blocks(rows, weights).step(self.cluster_centers_.astype(np.float64)).inertia
+        if not np.isfinite(inertia):
+            raise ParameterError(NOT_FINITE)
+        return -inertia
+
+    def _validated(self, X: Any, *, reset: bool) -> da.Array:
+        """Blocks of rows, after noting the features, or comparing them with those noted."""
+        rows = rows_of(X)
+        validate_data(
+            self, X if hasattr(X, "columns") else rows, reset=reset, skip_check_array=True
+        )
+        return rows
+
+    def _labels(self, rows: da.Array) -> da.Array:
+        labels: da.Array = da.map_blocks(
+            labels_of,
+            rows,
+            centers=self.cluster_centers_.astype(np.float64),
+            dtype=np.int32,
+            drop_axis=1,
+            meta=np.empty(0, np.int32),
+            token="predict",
+        )
+        return labels
+
+    def _run(
+        self, blocks: Blocks, start: Floats, max_shift: float, dtype: np.dtype[Any]
+    ) -> tuple[np.ndarray[Any, Any], Moments, int]:
+        """Iterate from one start: centres as they are stored, moments at these, iterations."""
+        centers, n_iter = iterate(
+            blocks.step, blocks.farthest, start, max_iter=self.max_iter, max_shift=max_shift
+        )
+        stored = centers.astype(dtype)
+        return stored, blocks.step(stored.astype(np.float64)), n_iter
+
+    def _starts(self, blocks: Blocks, n_features: int) -> Iterator[Floats]:
+        """Yield the centres of every start."""
+        if not isinstance(self.init, str):
+            yield np.array(self.init, np.float64)
+            return
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31, size=4))
+        n_init = self.n_init
+        if n_init == "auto":
+            n_init = 10 if self.init == "random" else 1
+        for _ in range(n_init):
+            if self.init == "random":
+                centers = init_random(blocks, self.n_clusters, rng)
+            elif self.init == "k-means++":
+                centers = init_plus_plus(blocks, self.n_clusters, rng)
+            else:
+                expected = self.oversampling_factor * self.n_clusters
+                rounds = _ROUNDS if self.init_max_iter is None else self.init_max_iter
+                centers = init_scalable(
+                    blocks, self.n_clusters, rng, expected=expected, rounds=rounds
+                )
+            # Where there are fewer different rows than clusters, centres repeat; ties go to the
+            # first of equals, so that the others stay without rows.
+            yield np.resize(centers, (self.n_clusters, n_features))

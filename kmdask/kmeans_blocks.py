@@ -213,7 +213,8 @@ class Blocks:
     def farthest(self, centers: Floats, n: int) -> Farthest:
         """Find the `n` rows farthest from the centres: one pass."""
         tasks = self.tasks("lloyd-farthest", farthest_rows, centers, n)
-        return self.reduce(tasks, "lloyd-merge", partial(Farthest.merge, count=n))
+        merge: Callable[[list[Farthest]], Farthest] = partial(Farthest.merge, count=n)
+        return self.reduce(tasks, "lloyd-merge", merge)
 
 
 def labels_of(X: Rows, centers: Floats) -> npt.NDArray[np.int32]:
@@ -223,12 +224,13 @@ def labels_of(X: Rows, centers: Floats) -> npt.NDArray[np.int32]:
     return labels
 
 
-def distances_to(X: Rows, centers: Floats, dtype: np.dtype[np.floating[Any]]) -> Rows:
-    """Distance of each row of a block to each centre."""
+def distances_to(X: Rows, centers: Rows) -> Rows:
+    """Distance of each row of a block to each centre, in the wider of their types."""
     from scipy.spatial.distance import cdist
 
     _require_finite(X)
-    return cdist(X, centers).astype(dtype, copy=False)
+    distances: Rows = cdist(X, centers)
+    return distances.astype(np.result_type(X, centers), copy=False)
 
 
 def _require_finite(X: Rows) -> None:

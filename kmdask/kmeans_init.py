@@ -16,7 +16,7 @@ from kmdask.kernels import plus_plus as seeding
 from kmdask.lloyd import frozen, lloyd, n_trials, plus_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kmdask.kmeans_blocks import Blocks
     from kmdask.lloyd import Floats, Rows
@@ -37,7 +37,8 @@ def init_random(blocks: Blocks, k: int, rng: np.random.Generator) -> Floats:
     """
     own = {i: (offset,) for i, offset in enumerate(blocks.offsets)}
     tasks = blocks.tasks("seed-choose", _choose, _seed(rng), k, own=own)
-    return blocks.reduce(tasks, "seed-merge", partial(_Lottery.merge, n=k)).rows
+    merge: Callable[[list[_Lottery]], _Lottery] = partial(_Lottery.merge, n=k)
+    return blocks.reduce(tasks, "seed-merge", merge).rows
 
 
 def init_plus_plus(blocks: Blocks, k: int, rng: np.random.Generator) -> Floats:
@@ -81,6 +82,7 @@ def init_scalable(
     B. Bahmani, B. Moseley, A. Vattani, R. Kumar and S. Vassilvitskii, "Scalable k-means++",
     Proceedings of the VLDB Endowment 5 (2012) 622-633, algorithm 2.
     """
+    (recluster_rng,) = rng.spawn(1)
     candidates = init_random(blocks, 1, rng)
     covered = _Covered(blocks, candidates)
     for _ in range(rounds):
@@ -96,8 +98,12 @@ def init_scalable(
     candidates, weights = candidates[weights > 0], weights[weights > 0]
     if len(candidates) < k:
         return _topped_up(covered, candidates, k, rng)
+    # Sorted, they start alike whether equal rows were given repeatedly or with weights, in
+    # whatever order, if only all different rows are among them.
+    order = np.lexsort(candidates.T)
+    candidates, weights = candidates[order], weights[order]
     starts = [
-        lloyd(candidates, weights, plus_plus(candidates, weights, k, rng))
+        lloyd(candidates, weights, plus_plus(candidates, weights, k, recluster_rng))
         for _ in range(_RECLUSTER_STARTS)
     ]
     centers, _, _ = min(starts, key=lambda start: start[1])
@@ -181,8 +187,9 @@ class _Covered:
 
     def sample(self, share: float, seed: int) -> Floats:
         """Draw every row by itself, with probability ``min(1, share * weight * closest)``."""
-        own = {i: (key, self._blocks.offsets[i]) for i, key in enumerate(self._keys)}
-        tasks = self._blocks.tasks("seed-sample", _sample, share, seed, own=own)
+        uniforms = [partial(_uniforms, seed, offset) for offset in self._blocks.offsets]
+        own = dict(enumerate(zip(self._keys, uniforms, strict=True)))
+        tasks = self._blocks.tasks("seed-sample", _sample, share, own=own)
         return self._blocks.reduce(tasks, "seed-merge", np.concatenate, self._graph)
 
 
@@ -231,8 +238,8 @@ def _writeable(cover: seeding.Cover) -> seeding.Cover:
     return seeding.Cover(*(np.require(part, requirements="W") for part in cover))
 
 
-def _potential(_X: Rows, _weights: Floats, cover: seeding.Cover) -> Floats:
-    return cover.potential.sum(keepdims=True)
+def _potential(X: Rows, weights: Floats, cover: seeding.Cover) -> Floats:  # noqa: ARG001
+    return np.array([cover.potential.sum()])
 
 
 def _trial(X: Rows, weights: Floats, cover: seeding.Cover, candidates: Floats) -> Floats:
@@ -246,7 +253,7 @@ def _draw(X: Rows, weights: Floats, cover: seeding.Cover, targets: Floats) -> Fl
 
 
 def _sample(
-    X: Rows, weights: Floats, cover: seeding.Cover, offset: int, share: float, seed: int
+    X: Rows, weights: Floats, cover: seeding.Cover, uniforms: partial[Floats], share: float
 ) -> Floats:
-    drawn = _uniforms(seed, offset, len(X)) < share * weights * cover.closest
+    drawn = uniforms(len(X)) < share * weights * cover.closest
     return X[drawn].astype(np.float64)

@@ -1,7 +1,6 @@
-"""K-means on arrays in memory: Lloyd's iterations and k-means++ seeding.
+"""K-means on arrays in memory, in pieces that the estimator also runs block by block on workers.
 
-The pieces are those that the estimator runs block by block on workers, so this module imports
-neither dask_ml nor scikit-learn.
+It therefore imports neither dask_ml nor scikit-learn, which would cost a worker seconds.
 """
 
 from __future__ import annotations
@@ -75,7 +74,6 @@ class Farthest(NamedTuple):
         Squared distances to the nearest centre, all positive.
     rows : ndarray of shape (m, d), float64
     weights : ndarray of shape (m,), float64
-        All positive.
     labels : ndarray of shape (m,), int32
         Index of the nearest centre.
     """
@@ -88,17 +86,15 @@ class Farthest(NamedTuple):
     @staticmethod
     def merge(parts: Sequence[Farthest], count: int) -> Farthest:
         """Farthest ``count`` rows of several groups; of equals the one in the earlier group."""
-        joined = Farthest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-        first = np.argsort(-joined.squared, kind="stable")[:count]
-        return Farthest(*(column[first] for column in joined))
+        columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        first = np.argsort(-columns[0], kind="stable")[:count]
+        return Farthest(*(column[first] for column in columns))
 
 
-def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
-    """Read-only contiguous view, or copy, of an array.
-
-    Arrays come writeable or not, as they travelled or did not. For numba these are two types:
-    making all of them read-only halves what it has to compile.
-    """
+def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    """Read-only contiguous view, or copy, of an array."""
+    # Arrays come writeable or not, as they travelled or did not, and to numba these are two
+    # types: making all of them read-only halves what it has to compile.
     view = np.ascontiguousarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
@@ -113,32 +109,18 @@ def step(X: Rows, weights: Floats, centers: Floats) -> Moments:
     weights : ndarray of shape (n,) or (1,)
         One per row, or a single one for all rows.
     centers : ndarray of shape (k, d), float64
-
-    Returns
-    -------
-    Moments
     """
     masses = frozen(weights, np.float64)
-    return Moments(*kernels.lloyd_step(frozen(X), masses, np.array(centers, order="C")))
+    return Moments(*kernels.lloyd_step(frozen(X), masses, np.array(centers, np.float64, order="C")))
 
 
 def farthest_rows(X: Rows, weights: Floats, centers: Floats, count: int) -> Farthest:
-    """Find the rows of positive weight that are farthest from their nearest centres.
+    """Find the ``count`` rows of positive weight farthest from their nearest centres.
 
-    Parameters
-    ----------
-    X, weights, centers : ndarray
-        As for `step`.
-    count : int
-        How many rows to return. Rows that coincide with a centre are none of them, so there may
-        be fewer.
-
-    Returns
-    -------
-    Farthest
-        Of rows equally far, the one with the lower index comes first.
+    Of rows equally far, the one with the lower index comes first. Rows that coincide with a
+    centre do not count as far, so there may be fewer.
     """
-    labels, squared = kernels.nearest(frozen(X), np.array(centers, order="C"))
+    labels, squared = kernels.nearest(frozen(X), np.array(centers, np.float64, order="C"))
     masses = np.broadcast_to(np.asarray(weights, np.float64), squared.shape)
     reach = np.where(masses > 0, squared, 0.0)
     bound = np.partition(reach, -count)[-count] if count < reach.size else 0.0
@@ -154,19 +136,8 @@ def updated_centers(
 
     An empty cluster takes over a row that is far from its own centre, as in scikit-learn: the
     farthest row goes to the first empty cluster, and so on. Where there is no such row, because
-    all lie on a centre, an empty cluster joins the heaviest one.
-
-    Parameters
-    ----------
-    moments : Moments
-        Of all rows at `centers`.
-    centers : ndarray of shape (k, d), float64
-    farthest : callable
-        Called as ``farthest(centers, count)``, and only if a cluster is empty.
-
-    Returns
-    -------
-    ndarray of shape (k, d), float64
+    all lie on a centre, an empty cluster joins the heaviest one. ``farthest(centers, count)`` is
+    called only if a cluster is empty.
     """
     sums, weights = moments.sums.copy(), moments.weights.copy()
     empty = np.flatnonzero(weights == 0)
@@ -263,7 +234,7 @@ def lloyd(
     >>> X = np.array([[0.0], [1.0], [10.0]])
     >>> lloyd(X, np.array([1.0, 3.0, 1.0]), np.array([[0.0], [1.0]]))
     (array([[ 0.75],
-           [10.  ]]), 0.75, 4)
+           [10.  ]]), 0.75, 3)
     """
     take_step = partial(step, X, weights)
     centers, n_iter = iterate(

@@ -16,11 +16,9 @@ import numpy as np
 from dask.delayed import delayed
 
 from kmdask.graphs import block_names, tree_merge
-from kmdask.kernels.lloyd import lloyd_step
+from kmdask.lloyd import Moments, step
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from kmdask.colors import WeightedColors
     from kmdask.palette import Palette
 
@@ -65,30 +63,17 @@ def measure(colors: WeightedColors, palette: Palette) -> Metrics:
     Metrics(mse=4.0, shares=(0.75, 0.25))
     """
     entries = palette.colors.astype(np.float64)
+    token = (colors.colors.name, palette)
     blocks = zip(
         colors.colors.to_delayed().ravel(), colors.counts.to_delayed().ravel(), strict=True
     )
-    names = block_names("measure", (colors.colors.name, palette), colors.counts.numblocks[0])
+    names = block_names("measure", token, colors.counts.numblocks[0])
     parts = [
-        delayed(_errors, pure=True)(*block, entries, dask_key_name=name)
+        delayed(step, pure=True)(*block, entries, dask_key_name=name)
         for block, name in zip(blocks, names, strict=True)
     ]
-    total = tree_merge(_add, parts, "measure-merge", (colors.colors.name, palette))
-    squared, pixels = dask.compute(total)[0]
+    total: Moments = dask.compute(tree_merge(Moments.merge, parts, "measure-merge", token))[0]
     return Metrics(
-        mse=squared / (colors.pixels * palette.bands),
-        shares=tuple((pixels / colors.pixels).tolist()),
+        mse=total.inertia / (colors.pixels * palette.bands),
+        shares=tuple((total.weights / colors.pixels).tolist()),
     )
-
-
-def _errors(
-    colors: npt.NDArray[np.float32], counts: npt.NDArray[np.int64], entries: npt.NDArray[np.float64]
-) -> tuple[float, npt.NDArray[np.float64]]:
-    _, pixels, squared = lloyd_step(colors, counts.astype(np.float64), entries)
-    return squared, pixels
-
-
-def _add(
-    parts: list[tuple[float, npt.NDArray[np.float64]]],
-) -> tuple[float, npt.NDArray[np.float64]]:
-    return sum(part[0] for part in parts), np.sum([part[1] for part in parts], axis=0)

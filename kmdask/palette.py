@@ -136,7 +136,7 @@ def encode(pixels: da.Array, palette: Palette, mask: da.Array | None = None) -> 
             f"palette has {len(palette)} colours; ask for k={ENTRIES - 1} at most"
         )
         raise ParameterError(msg)
-    return da.map_blocks(
+    indices: da.Array = da.map_blocks(
         _encode_block,
         pixels,
         *(() if mask is None else (mask[:, :, None],)),
@@ -146,6 +146,7 @@ def encode(pixels: da.Array, palette: Palette, mask: da.Array | None = None) -> 
         drop_axis=2,
         token="encode",
     )
+    return indices
 
 
 def decode(indices: da.Array, palette: Palette) -> da.Array:
@@ -161,7 +162,7 @@ def decode(indices: da.Array, palette: Palette) -> da.Array:
     dask array of shape (y, x, band), uint8
         Invalid pixels are 0 in every band.
     """
-    return da.map_blocks(
+    colors: da.Array = da.map_blocks(
         decode_block,
         indices,
         palette=palette,
@@ -171,6 +172,7 @@ def decode(indices: da.Array, palette: Palette) -> da.Array:
         new_axis=2,
         token="decode",
     )
+    return colors
 
 
 def decode_block(indices: npt.NDArray[np.uint8], palette: Palette) -> npt.NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from kmdask.raster import open_raster, size_of
 from kmdask.report import Report, versions
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
 
     import dask.array as da
@@ -119,7 +119,7 @@ def compress(
         with stages("count"):
             tables = count_blocks(raster.pixels, raster.mask)
             table = merge_tables(tables, raster.pixels.name)
-            (table, *_) = stages.run(connected, table, *map(marker, tables))
+            (table, *_) = stages.run(connected, table, *map(_marker, tables))
             colors = weighted_colors(table, raster.pixels.shape[2])
         with stages("fit"):
             palette = fit_palette(
@@ -172,7 +172,7 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
 def _outputs(
     raster: Raster, palette: Palette, bundle: Path, formats: Sequence[str]
 ) -> list[da.Array]:
-    """Everything that is written from the pixels, lazily, in one graph that reads each chunk once."""
+    """All that is written from the pixels, lazily, in one graph that reads each chunk once."""
     levels = [
         encode(level.pixels, palette, level.mask) for level in pyramid(raster.pixels, raster.mask)
     ]
@@ -190,14 +190,14 @@ def _outputs(
 def _sizes(raster: Raster, bundle: Path) -> dict[str, int]:
     return {
         "source": raster.source_bytes,
-        "raw": raster.pixels.nbytes,
+        "raw": int(raster.pixels.nbytes),
         "zarr": size_of(bundle / store.IMAGE),
         "tiles": size_of(bundle / store.TILES_FILES),
         "preview": size_of(bundle / store.PREVIEW),
     }
 
 
-def _check(seed: int, formats: Sequence[str]) -> None:
+def _check(seed: object, formats: Sequence[str]) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ParameterError(f"seed is an integer, 0 or greater; got {seed!r}")
     if isinstance(formats, str) or not set(formats) <= set(FORMATS) or "zarr" not in formats:
@@ -205,9 +205,10 @@ def _check(seed: int, formats: Sequence[str]) -> None:
         raise ParameterError(msg)
 
 
-def marker(task: Delayed) -> Delayed:
+def _marker(task: Delayed) -> Delayed:
     """A task of no content that ends just after another: kept to follow progress by."""
-    return delayed(_nothing, pure=True)(task)
+    marker: Delayed = delayed(_nothing, pure=True)(task)
+    return marker
 
 
 def _nothing(_: object) -> None:
@@ -243,4 +244,4 @@ class _Stages:
         finally:
             # After a failure the other tasks must not go on writing.
             client.cancel([future for future in futures if not future.done()])
-        return persisted
+        return tuple(persisted)

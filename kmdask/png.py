@@ -65,7 +65,7 @@ def encode_png(indices: npt.NDArray[np.uint8], palette: Palette, *, transparent:
     chunks = [_chunk(b"IHDR", header), _chunk(b"PLTE", colors)]
     if transparent:
         chunks.append(_chunk(b"tRNS", b"\xff" * len(palette) + b"\0"))
-    chunks += [_chunk(b"IDAT", deflate.zlib_compress(rows, LEVEL)), _chunk(b"IEND", b"")]
+    chunks += [_chunk(b"IDAT", bytes(deflate.zlib_compress(rows, LEVEL))), _chunk(b"IEND", b"")]
     return SIGNATURE + b"".join(chunks)
 
 

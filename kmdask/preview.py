@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import dask.array as da
 import numpy as np
 
+from kmdask.graphs import write_blocks
 from kmdask.palette import decode_block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import dask.array as da
     import numpy.typing as npt
 
-    from kmdask.palette import Palette
+from kmdask.palette import Palette
 
 LONGEST = 2048
 """Longest side of a preview in pixels."""
@@ -41,22 +42,13 @@ def write_preview(levels: Sequence[da.Array], palette: Palette, path: Path) -> d
         When computed, the file is written; the number of its bytes.
     """
     level = next(indices for indices in levels if max(indices.shape) <= LONGEST)
-    return da.map_blocks(
-        _write_jpeg,
-        level.rechunk(-1),
-        palette=palette,
-        path=path,
-        chunks=((1,), (1,)),
-        dtype=np.int64,
-        meta=np.empty((0, 0), np.int64),
-        token="write-preview",
-    )
+    return write_blocks(_write_jpeg, level.rechunk(-1), "write-preview", palette=palette, path=path)
 
 
 def _write_jpeg(
     indices: npt.NDArray[np.uint8], palette: Palette, path: Path
 ) -> npt.NDArray[np.int64]:
-    from PIL import Image  # noqa: PLC0415  once a run, on one worker
+    from PIL import Image
 
     colors = decode_block(indices, palette)
     colors[indices == palette.nodata] = BACKGROUND

@@ -106,7 +106,7 @@ def size_of(path: Path) -> int:
 
 def _read(source: Source, chunk: tuple[int, int]) -> da.Array:
     height, width = source.shape
-    return da.map_blocks(
+    samples: da.Array = da.map_blocks(
         _read_block,
         source=source,
         chunks=(split(height, chunk[0]), split(width, chunk[1]), (source.bands + source.masked,)),
@@ -114,6 +114,7 @@ def _read(source: Source, chunk: tuple[int, int]) -> da.Array:
         meta=np.empty((0, 0, 0), np.uint8),
         token="read",
     )
+    return samples
 
 
 def _read_block(source: Source, block_info: Any = None) -> npt.NDArray[np.uint8]:
@@ -149,4 +150,3 @@ def _copy_forward(source: Source, path: str) -> ZarrSource:
         rows = slice(top, min(top + TILE, height))
         array[rows] = source.read(rows, slice(0, width))
     return replace(ZarrSource.open(path), bands=source.bands, masked=source.masked)
-

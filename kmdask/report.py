@@ -7,10 +7,14 @@ import math
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-LIBRARIES = ("kmdask", "dask", "distributed", "numpy", "numba", "rasterio", "zarr", "pillow")
+from kmdask import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIBRARIES = ("dask", "distributed", "numpy", "numba", "rasterio", "zarr", "pillow")
 
 
 @dataclass(frozen=True)
@@ -100,4 +104,5 @@ class Report:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide the result."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    installed = {name: version(name) for name in LIBRARIES}
+    return {"kmdask": __version__, "python": platform.python_version()} | installed

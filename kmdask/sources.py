@@ -172,7 +172,7 @@ class ZarrSource:
     axes: str
     """The order of the stored axes, one letter each: "yx", "yxs" or "syx"."""
 
-    georef: Georef = Georef()
+    georef: Georef = Georef()  # noqa: RUF009  frozen
 
     @classmethod
     def open(cls, path: str) -> ZarrSource:
@@ -256,10 +256,10 @@ def _zarr_axes(path: str, shape: tuple[int, ...]) -> str:
 
 def _verify_png(path: str) -> None:
     # GDAL reads a PNG that ends too early without a word and leaves the rest black.
-    from PIL.PngImagePlugin import PngImageFile  # noqa: PLC0415  only PNGs need it
+    from PIL.PngImagePlugin import PngImageFile
 
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             PngImageFile(file).verify()
     except (OSError, SyntaxError) as error:
         msg = f"{path!r} is a damaged or incomplete PNG: {error}; fetch it again"

@@ -20,7 +20,6 @@ import shutil
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -31,10 +30,12 @@ from zarr.codecs import ZstdCodec
 from kmdask.chunks import TILE, shard_shape
 from kmdask.errors import BundleError, KmdaskError, OutputError, OutputExistsError
 from kmdask.georef import Georef
+from kmdask.graphs import write_blocks
 from kmdask.palette import Palette
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -151,9 +152,7 @@ def _replace(staging: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def create_image(
-    bundle: Path, shape: tuple[int, int], palette: Palette, header: Header
-) -> None:
+def create_image(bundle: Path, shape: tuple[int, int], palette: Palette, header: Header) -> None:
     """Create ``image.zarr`` with its palette and attributes, and no indices yet."""
     with writing(bundle / IMAGE):
         group = zarr.create_group(bundle / IMAGE)
@@ -199,17 +198,14 @@ def write_indices(indices: da.Array, bundle: Path) -> da.Array:
         When computed, the indices are written; one number per shard, its pixels.
     """
     shard = shard_shape(indices.shape)
-    if any(size % whole for axis, whole in zip(indices.chunks, shard, strict=True) for size in axis[:-1]):
-        indices = indices.rechunk(shard)
-    return da.map_blocks(
-        _write_shards,
-        indices,
-        path=bundle / IMAGE / "indices",
-        chunks=tuple((1,) * n for n in indices.numblocks),
-        dtype=np.int64,
-        meta=np.empty((0, 0), np.int64),
-        token="write-zarr",
+    aligned = all(
+        size % whole == 0
+        for sizes, whole in zip(indices.chunks, shard, strict=True)
+        for size in sizes[:-1]
     )
+    if not aligned:
+        indices = indices.rechunk(shard)
+    return write_blocks(_write_shards, indices, "write-zarr", path=bundle / IMAGE / "indices")
 
 
 def _write_shards(

@@ -22,8 +22,7 @@ machine gives the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +33,7 @@ __all__ = ["lloyd_step", "nearest"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.floating[Any]]
 Indices: TypeAlias = npt.NDArray[np.int64]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-kernel: Callable[[_Function], _Function] = njit(nogil=True, cache=True)
+kernel = njit(nogil=True, cache=True)
 
 RUN = 128
 """Rows that share one bounding box: longer runs cost fewer tests, shorter ones prune harder."""
@@ -44,7 +42,7 @@ RUN = 128
 @kernel
 def load(X: Rows, start: int, run: Floats) -> int:
     """Copy one run, transposed so that the loops over rows vectorise, and return its length."""
-    length = min(RUN, X.shape[0] - start)
+    length: int = min(RUN, X.shape[0] - start)
     for r in range(length):
         for j in range(X.shape[1]):
             run[j, r] = X[start + r, j]

@@ -61,7 +61,8 @@ def _total(values: Floats, length: int) -> float:
         for r in range(half):
             values[r] += values[r + half]
         half //= 2
-    return values[0]
+    total: float = values[0]
+    return total
 
 
 @kernel

@@ -8,9 +8,7 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def halve(
-    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.uint8]:
+def halve(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Average each 2 x 2 square of pixels, leaving out invalid ones.
 
     Halves are rounded to even, so that many levels on top of each other do not drift brighter. At
@@ -43,7 +41,7 @@ def halve(
                             if mask[row, column]:
                                 total += np.int32(pixels[row, column, band])
                                 n += np.int32(1)
-                    half = total // max(n, 1)
+                    half = total // max(n, np.int32(1))
                     rest = 2 * (total - half * n)
                     out[band, y, x] = half + (rest > n or (rest == n and half & 1))
             else:

@@ -1,0 +1,88 @@
+# `make` says what there is. Nothing is needed but Python >= 3.11 with venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+# More arguments for pytest (make pytest ARGS="-k palette") and the benchmark (make bench ARGS=--help).
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# No CONSTRAINTS means the newest of everything, also in a .venv that is there already.
+PINS := $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
+
+# One stamp for each interpreter, set of pins and set of extras: a second run installs nothing,
+# and a change of any of them, or of the files themselves, does.
+version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+stamp := $(VENV)/.installed-$(version)-$(or $(notdir $(CONSTRAINTS)),newest)
+venv := $(VENV)/.python-$(version)
+inputs := $(venv) pyproject.toml $(CONSTRAINTS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types pytest format bench build lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@echo 'Settings: PYTHON=python3.13  VENV=.venv  CONSTRAINTS=constraints.txt (empty: newest)  ARGS='
+
+demo: $(stamp)-demo  ## compress a real satellite image and show where the result is
+	$(BIN)/kmdask demo --overwrite
+
+test: lint types pytest  ## everything that CI checks: lint, types, doctests and tests
+
+lint: $(stamp)-dev  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(stamp)-dev  ## mypy, strict
+	$(BIN)/mypy
+
+pytest: $(stamp)-dev  ## doctests and tests alone
+	$(BIN)/python -m pytest $(ARGS)
+
+format: $(stamp)-dev  ## let ruff repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(stamp)-demo  ## the gigapixel benchmark: minutes, and about 5 GB of disk
+	$(BIN)/python benchmarks/gigapixel.py $(ARGS)
+
+build: $(stamp)-dev  ## wheel and source archive, in dist/
+	$(BIN)/python -m build
+
+clean:  ## remove .venv, caches and built files
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find kmdask tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One universal set of pins for all Pythons and platforms, and the lowest set that pyproject.toml allows.
+UV := build/lock/bin/uv pip compile --quiet --no-build --strip-extras --no-emit-index-url \
+	--no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade \
+	--extra demo --extra dev pyproject.toml
+
+lock:  ## write constraints.txt and constraints-lowest.txt anew
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) --universal --python-version 3.11 --output-file constraints.txt
+	$(UV) --resolution lowest-direct --python-version 3.11 --output-file constraints-lowest.txt
+
+$(venv):
+	@command -v $(PYTHON) >/dev/null || { \
+		echo 'make: there is no $(PYTHON); name a Python >= 3.11: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'make: kmdask needs Python >= 3.11, and $(PYTHON) is $(version); name another: make PYTHON=python3.12' >&2; exit 1; }
+	@test ! -x $(BIN)/python || $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' || { \
+		echo 'make: $(VENV) holds another Python than $(version); run "make clean" first, or name another: VENV=.venv-$(version)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(stamp)-demo: $(inputs)
+	@rm -f $(VENV)/.installed-*
+	@echo 'Installing kmdask and what it needs into $(VENV) (a minute or two)'
+	$(PIP) -e ".[demo]" $(PINS)
+	@touch $@
+
+$(stamp)-dev: $(inputs)
+	@rm -f $(VENV)/.installed-*
+	@echo 'Installing kmdask, its tests and tools into $(VENV) (a minute or two)'
+	$(PIP) -e ".[demo,dev]" $(PINS)
+	@touch $@ $(stamp)-demo

@@ -1,0 +1,31 @@
+from .client import connect as connect
+from .colors import WeightedColors as WeightedColors
+from .colors import count_colors as count_colors
+from .errors import BundleError as BundleError
+from .errors import ClusterError as ClusterError
+from .errors import EmptyImageError as EmptyImageError
+from .errors import KmdaskError as KmdaskError
+from .errors import OutputError as OutputError
+from .errors import OutputExistsError as OutputExistsError
+from .errors import ParameterError as ParameterError
+from .errors import SourceError as SourceError
+from .errors import SourceNotFoundError as SourceNotFoundError
+from .errors import UnsupportedImageError as UnsupportedImageError
+from .fit import fit_palette as fit_palette
+from .georef import Georef as Georef
+from .image import CompressedImage as CompressedImage
+from .kmeans import KMeans as KMeans
+from .metrics import Metrics as Metrics
+from .metrics import measure as measure
+from .palette import Palette as Palette
+from .palette import decode as decode
+from .palette import encode as encode
+from .pipeline import compress as compress
+from .pipeline import open as open
+from .pyramid import Level as Level
+from .pyramid import pyramid as pyramid
+from .raster import Raster as Raster
+from .raster import open_raster as open_raster
+from .report import Report as Report
+
+__version__: str

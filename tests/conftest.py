@@ -1,0 +1,113 @@
+"""What the tests share: small scenes, writers of every kind of source, independent readers.
+
+All of it is fixtures that hand out functions, so that tests with hypothesis can use them too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import zarr
+from hypothesis import settings
+from rasterio.errors import NotGeoreferencedWarning
+
+settings.register_profile(
+    "kmdask",
+    deadline=None,  # the first example compiles kernels
+    derandomize=True,  # the same examples everywhere
+    max_examples=25,
+)
+settings.load_profile("kmdask")
+
+REAL_IMAGES = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def scene():
+    """``scene(height, width, bands=3, seed=0)``: a uint8 picture of slopes, noise and flat parts."""
+
+    def make(height, width, bands=3, seed=0):
+        rng = np.random.default_rng(seed)
+        y, x, band = np.ogrid[:height, :width, :bands]
+        slopes = 128 + 90 * np.sin(y / 17 + band) * np.cos(x / 23 - band)
+        noisy = slopes + rng.normal(0, 3, (height, width, bands))
+        pixels = np.clip(noisy, 0, 255).astype(np.uint8)
+        pixels[height // 3 : height // 2, width // 3 :] = rng.integers(256, size=bands)
+        return pixels
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def holes():
+    """``holes(height, width, seed=0)``: a bool mask, False in a corner and in a tenth of the rest."""
+
+    def make(height, width, seed=0):
+        valid = np.random.default_rng(seed).random((height, width)) > 0.1
+        valid[: height // 4, : width // 4] = False
+        return valid
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_raster():
+    """``write_raster(path, pixels, mask=None, **profile)``: write (y, x, band) by rasterio.
+
+    A GeoTIFF unless ``driver`` says otherwise; ``mask`` is stored inside it. Returns the path.
+    """
+
+    def write(path, pixels, mask=None, **profile):
+        height, width, bands = pixels.shape
+        fields = {"driver": "GTiff", "dtype": pixels.dtype, "count": bands} | profile
+        with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, "w", height=height, width=width, **fields) as dataset:
+                dataset.write(np.moveaxis(pixels, 2, 0))
+                if mask is not None:
+                    dataset.write_mask(mask)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def read_raster():
+    """``read_raster(path)``: all bands (y, x, band) and GDAL's mask (y, x), by rasterio."""
+
+    def read(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as dataset:
+                return np.moveaxis(dataset.read(), 0, 2), dataset.dataset_mask()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def write_zarr():
+    """``write_zarr(path, array, **options)``: write one zarr array; returns the path."""
+
+    def write(path, array, **options):
+        chunks = options.pop("chunks", tuple(min(size, 16) for size in array.shape))
+        zarr.create_array(path, data=array, chunks=chunks, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def real_image():
+    """``real_image("odd/truncated.png")``: path of a real image; skips where there are none."""
+
+    def find(name):
+        path = REAL_IMAGES / name
+        if not path.exists():
+            pytest.skip(f"needs real images, which are no part of the project: no {path}")
+        return path
+
+    return find

@@ -1,0 +1,122 @@
+"""Chunk, shard and level sizes: what must hold for every image."""
+
+from __future__ import annotations
+
+import os
+
+import dask
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kmdask.chunks import (
+    PIXELS,
+    SHARD,
+    TILE,
+    ceil_div,
+    level_shapes,
+    plan_reads,
+    shard_shape,
+    split,
+)
+
+sizes = st.integers(1, 1000) | st.integers(1, 300_000)
+shapes = st.tuples(sizes, sizes)
+
+
+@given(st.integers(0, 10**9), st.integers(1, 10**6))
+def test_ceil_div(size, step):
+    steps = ceil_div(size, step)
+    assert steps * step >= size > (steps - 1) * step
+
+
+@given(sizes, st.integers(1, 5000))
+def test_split_covers_every_pixel_once(size, step):
+    pieces = split(size, step)
+    assert sum(pieces) == size
+    assert set(pieces[:-1]) <= {step}
+    assert 1 <= pieces[-1] <= step
+
+
+@given(shapes)
+@example((1, 1))
+@example((1, 4097))
+@example((70_000, 10))
+def test_levels_halve_by_ceiling_down_to_one_pixel(shape):
+    levels = level_shapes(shape)
+    assert levels[0] == shape
+    assert levels[-1] == (1, 1)
+    assert (1, 1) not in levels[:-1]
+    for (height, width), (half_height, half_width) in zip(levels, levels[1:], strict=False):
+        assert half_height in {height / 2, (height + 1) / 2}
+        assert half_width in {width / 2, (width + 1) / 2}
+    assert len(levels) == 1 + (max(shape) - 1).bit_length()
+
+
+@given(shapes)
+def test_shards_are_whole_tiles_and_no_larger_than_needed(shape):
+    for size, shard in zip(shape, shard_shape(shape), strict=True):
+        assert shard % TILE == 0
+        assert shard <= SHARD
+        assert shard >= min(size, SHARD)
+        assert shard - TILE < size
+
+
+blocks = st.one_of(
+    st.tuples(sizes, sizes),  # anything
+    st.sampled_from([(16, 16), (256, 256), (512, 512), (1024, 1024), (4096, 4096)]),  # tiles
+)
+
+
+@given(shapes, blocks)
+@example((70_000, 10), (1, 10))
+@example((10, 70_000), (1, 70_000))
+@example((1, 1), (1, 1))
+@example((1, 300_000), (1, 300_000))
+@example((20_000, 20_000), (20_000, 20_000))
+@example((20_000, 20_000), (1, 20_000))
+@example((20_000, 40_000), (1, 40_000))
+def test_read_plans(shape, block):
+    block = min(block[0], shape[0]), min(block[1], shape[1])
+    plan = plan_reads(shape, block)
+    rows, columns = plan.chunk
+    assert rows % TILE == 0
+    assert columns % TILE == 0 or columns == shape[1]
+    assert rows * columns <= PIXELS
+    if not plan.spool:
+        assert block[0] * block[1] <= PIXELS
+        # A block wider than a chunk would be decoded for each of its chunks.
+        assert columns >= block[1]
+    assert plan_reads(shape, block) == plan
+
+
+@pytest.mark.parametrize(
+    ("shape", "block", "spool"),
+    [
+        ((5000, 20_000), (1, 20_000), False),  # a strip of one row
+        ((5000, 20_000), (512, 20_000), False),  # as high as a chunk may be
+        ((5000, 20_000), (1024, 20_000), True),  # higher
+        ((5000, 40_000), (1, 40_000), True),  # too wide for a chunk of whole rows
+        ((5000, 5000), (5000, 5000), True),  # decoded whole only
+        ((600, 500), (600, 500), False),  # likewise, but one chunk
+        ((70_000, 10), (1, 10), False),
+        ((10, 70_000), (1, 70_000), True),
+        ((32_768, 32_768), (256, 256), False),
+        ((1, 1), (1, 1), False),
+    ],
+)
+def test_what_is_copied_first(shape, block, spool):
+    assert plan_reads(shape, block).spool is spool
+
+
+def test_small_images_are_cut_for_every_core():
+    rows, columns = plan_reads((4096, 4096), (256, 256)).chunk
+    assert ceil_div(4096, rows) * ceil_div(4096, columns) >= 8
+
+
+def test_plans_do_not_depend_on_the_machine(monkeypatch):
+    images = [((9000, 9000), (256, 256)), ((9000, 9000), (1, 9000)), ((300, 300), (300, 300))]
+    here = [(plan_reads(*image), shard_shape(image[0])) for image in images]
+    monkeypatch.setattr(os, "cpu_count", lambda: 999)
+    with dask.config.set({"array.chunk-size": "1kiB", "num_workers": 999}):
+        assert [(plan_reads(*image), shard_shape(image[0])) for image in images] == here

@@ -1,0 +1,141 @@
+"""Colour counts: the same however the image is cut, and equal to NumPy's."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmdask import EmptyImageError, KmdaskError, colors, count_colors
+
+chunks = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
+
+
+def brute(pixels, valid=None):
+    flat = pixels.reshape(-1, pixels.shape[2]) if valid is None else pixels[valid]
+    return Counter(map(tuple, flat.tolist()))
+
+
+def as_dict(counted):
+    rows = counted.colors.compute().astype(int).tolist()
+    counts = counted.counts.compute().tolist()
+    assert len(set(map(tuple, rows))) == len(rows) == len(counted)
+    return dict(zip(map(tuple, rows), counts, strict=True))
+
+
+@settings(max_examples=12)
+@given(rows=chunks, columns=chunks, bands=st.sampled_from([1, 3]), masked=st.booleans(), seed=st.integers(0, 99))
+def test_counts_do_not_depend_on_chunks(scene, rows, columns, bands, masked, seed):
+    shape = sum(rows), sum(columns)
+    pixels = scene(*shape, bands, seed) // 64
+    valid = np.random.default_rng(seed).random(shape) < 0.8
+    valid[0, 0] = True
+    mask = da.from_array(valid, chunks=(rows, columns)) if masked else None
+    whole = da.from_array(valid, chunks=-1) if masked else None
+
+    counted = count_colors(da.from_array(pixels, chunks=(rows, columns, -1)), mask)
+    at_once = count_colors(da.from_array(pixels, chunks=-1), whole)
+
+    assert as_dict(counted) == brute(pixels, valid if masked else None)
+    assert counted.pixels == (valid.sum() if masked else valid.size)
+    # Not only the same colours, but the same rows in the same blocks.
+    np.testing.assert_array_equal(counted.colors.compute(), at_once.colors.compute())
+    np.testing.assert_array_equal(counted.counts.compute(), at_once.counts.compute())
+    assert counted.colors.chunks == at_once.colors.chunks
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_mask_dtypes(scene, holes, dtype):
+    pixels, valid = scene(30, 20), holes(30, 20)
+    mask = da.from_array(valid.astype(dtype) * dtype(200), chunks=(7, 9))
+    counted = count_colors(da.from_array(pixels, chunks=(7, 9, -1)), mask)
+    assert as_dict(counted) == brute(pixels, valid)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 1000])
+def test_blocks_of_rows(monkeypatch, scene, rows):
+    monkeypatch.setattr(colors, "ROWS", rows)
+    pixels = scene(20, 30) // 64
+    counted = count_colors(da.from_array(pixels, chunks=(11, 30, -1)))
+    expected = brute(pixels)
+    assert as_dict(counted) == expected
+    assert counted.colors.dtype == np.float32
+    assert counted.counts.dtype == np.int64
+    assert counted.colors.chunks == (counted.counts.chunks[0], (3,))
+    sizes = counted.counts.chunks[0]
+    assert set(sizes[:-1]) <= {rows}
+    assert sum(sizes) == len(expected)
+
+
+def test_many_chunks_are_merged_in_a_tree(scene):
+    pixels = scene(9, 9) // 32
+    counted = count_colors(da.from_array(pixels, chunks=(1, 1, -1)))
+    assert as_dict(counted) == brute(pixels)
+
+
+def test_chunks_without_valid_pixels_count_nothing(scene):
+    pixels = scene(8, 8)
+    valid = np.zeros((8, 8), bool)
+    valid[5, 6] = True
+    mask = da.from_array(valid, chunks=2)
+    counted = count_colors(da.from_array(pixels, chunks=(2, 2, -1)), mask)
+    assert as_dict(counted) == {tuple(pixels[5, 6].tolist()): 1}
+
+
+def test_no_valid_pixel_at_all(scene):
+    pixels = da.from_array(scene(5, 6), chunks=(3, 3, -1))
+    with pytest.raises(EmptyImageError, match=r"every pixel .* invalid .* check"):
+        count_colors(pixels, da.zeros((5, 6), chunks=3, dtype=np.uint8))
+
+
+def test_results_of_different_masks_have_different_keys(scene):
+    # On a cluster equal keys are one result: the second count would get the first one's colours.
+    pixels = da.from_array(scene(8, 8), chunks=(4, 4, -1))
+    first = da.from_array(np.arange(64).reshape(8, 8) % 2 == 0, chunks=4)
+    names = {
+        count_colors(pixels, mask).colors.name for mask in (None, first, da.logical_not(first))
+    }
+    assert len(names) == 3
+
+
+def test_mask_in_other_chunks(scene, holes):
+    # As many blocks, but of other shapes.
+    pixels, valid = scene(8, 8), holes(8, 8)
+    lazy = da.from_array(pixels, chunks=(2, 8, -1))
+    mask = da.from_array(valid, chunks=(8, 2))
+    try:
+        counted = as_dict(count_colors(lazy, mask))
+    except KmdaskError as error:
+        assert "chunk" in str(error)  # noqa: PT017  both ways are right
+    else:
+        assert counted == brute(pixels, valid)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        da.zeros((4, 4, 3), dtype=np.uint16),
+        da.zeros((4, 4, 3), dtype=np.float32),
+        da.zeros((4, 4, 4), dtype=np.uint8),
+        da.zeros((4, 4), dtype=np.uint8),
+    ],
+    ids=["uint16", "float32", "four bands", "no bands"],
+)
+def test_pixels_that_cannot_be_counted(pixels):
+    with pytest.raises(KmdaskError):
+        count_colors(pixels)
+
+
+def test_bands_in_chunks_of_their_own(scene):
+    pixels = scene(6, 6)
+    lazy = da.from_array(pixels, chunks=(3, 3, 1))
+    try:
+        counted = as_dict(count_colors(lazy))
+    except KmdaskError as error:
+        assert "chunk" in str(error)  # noqa: PT017  both ways are right
+    else:
+        assert counted == brute(pixels)

@@ -1,0 +1,175 @@
+"""Counting, looking up and nearest entries against NumPy and brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from kmdask.kernels import colors as kernels
+
+ALL_VALID = np.empty((0, 0), np.uint8)
+
+VIEWS = {
+    "contiguous": lambda pixels: pixels,
+    "planar": lambda pixels: np.moveaxis(np.moveaxis(pixels, 2, 0).copy(), 0, 2),
+    "strided": lambda pixels: np.repeat(np.repeat(pixels, 2, axis=0), 3, axis=1)[::2, ::3],
+    "reversed": lambda pixels: pixels[::-1, ::-1].copy()[::-1, ::-1],
+}
+
+
+def morton(colors):
+    """Interleave bit by bit, the first band highest."""
+    codes = np.zeros(len(colors), np.uint32)
+    for bit in range(8):
+        for band in range(colors.shape[1]):
+            value = (colors[:, band].astype(np.uint32) >> bit) & 1
+            codes |= value << np.uint32(3 * bit + 2 - band)
+    return codes
+
+
+def brute_nearest(colors, palette):
+    """Index of the nearest entry of each colour, the first of equals."""
+    nearest = np.empty(len(colors), np.uint8)
+    for start in range(0, len(colors), 4096):
+        part = colors[start : start + 4096, None].astype(np.int64)
+        squared = ((part - palette.astype(np.int64)) ** 2).sum(axis=2)
+        nearest[start : start + 4096] = squared.argmin(axis=1)
+    return nearest
+
+
+@pytest.fixture(scope="module")
+def table():
+    return np.zeros(1 << 24, np.uint32)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("view", VIEWS)
+def test_count_equals_unique(table, scene, bands, masked, view):
+    pixels = scene(61, 47, bands) // 8 * 8
+    mask = np.random.default_rng(1).integers(0, 3, (61, 47), dtype=np.uint8)
+    valid = mask != 0 if masked else np.ones((61, 47), bool)
+    expected, expected_counts = np.unique(pixels[valid], axis=0, return_counts=True)
+    order = np.argsort(morton(expected))
+
+    codes, counts = kernels.count(VIEWS[view](pixels), mask if masked else ALL_VALID, table)
+
+    assert codes.dtype == np.uint32
+    assert counts.dtype == np.int64
+    np.testing.assert_array_equal(codes, morton(expected)[order])
+    np.testing.assert_array_equal(counts, expected_counts[order])
+    assert not table.any()
+
+
+def test_count_of_extreme_codes(table):
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[1] = 255
+    codes, counts = kernels.count(pixels, ALL_VALID, table)
+    assert codes.tolist() == [0, (1 << 24) - 1]
+    assert counts.tolist() == [3, 3]
+    assert not table.any()
+
+
+def test_count_without_valid_pixels(table):
+    codes, counts = kernels.count(np.ones((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8), table)
+    assert codes.size == counts.size == 0
+    assert not table.any()
+
+
+tables = st.dictionaries(st.integers(0, 30) | st.integers(0, (1 << 24) - 1), st.integers(1, 1 << 40))
+
+
+@given(tables, tables)
+def test_merge_equals_sum_of_dicts(a, b):
+    columns = [
+        column
+        for counted in (a, b)
+        for column in (
+            np.array(sorted(counted), np.uint32),
+            np.array([counted[code] for code in sorted(counted)], np.int64),
+        )
+    ]
+    expected = {code: a.get(code, 0) + b.get(code, 0) for code in sorted(a.keys() | b.keys())}
+    codes, counts = kernels.merge(*columns)
+    assert list(zip(codes.tolist(), counts.tolist(), strict=True)) == list(expected.items())
+
+
+def test_codes_follow_the_definition_and_come_back():
+    codes = np.random.default_rng(0).permutation(1 << 24)[: 1 << 18].astype(np.uint32)
+    colors = kernels.decode_codes(codes, 3)
+    np.testing.assert_array_equal(morton(colors), codes)
+    np.testing.assert_array_equal(kernels.encode_codes(colors), codes)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3])
+def test_every_value_of_every_band_comes_back(bands):
+    colors = np.zeros((256 * bands, bands), np.uint8)
+    for band in range(bands):
+        colors[256 * band : 256 * (band + 1), band] = np.arange(256)
+    codes = kernels.encode_codes(colors)
+    np.testing.assert_array_equal(codes, morton(colors))
+    np.testing.assert_array_equal(kernels.decode_codes(codes, bands), colors)
+
+
+def _palettes():
+    rng = np.random.default_rng(5)
+    unique = np.unique(rng.integers(0, 256, (400, 3), dtype=np.uint8), axis=0)
+    shuffled = rng.permutation(unique)
+    cube = np.stack(np.meshgrid(*[[0, 255]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    grid = np.stack(np.meshgrid(*[range(16, 256, 48)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    cluster = np.stack(np.meshgrid(*[range(100, 103)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    return {
+        "one": shuffled[:1],
+        "two": shuffled[:2],
+        "k=16": shuffled[:16],
+        "k=256": shuffled[:256],
+        "corners tie in the middle": rng.permutation(cube).astype(np.uint8),
+        "grid full of ties": rng.permutation(grid).astype(np.uint8),
+        "cluster": rng.permutation(cluster).astype(np.uint8),
+        "cluster and one far off": np.uint8([[3, 3, 3], [3, 3, 4], [3, 4, 3], [250, 3, 250]]),
+        "grey axis": np.repeat(rng.permutation(256).astype(np.uint8)[:, None], 3, axis=1),
+        "cell borders": np.uint8([[7, 7, 7], [8, 8, 8], [15, 0, 255], [16, 0, 255], [8, 7, 8]]),
+    }
+
+
+@pytest.mark.parametrize("name", _palettes())
+def test_nearest_table_equals_brute_force_in_every_cell(name):
+    palette = _palettes()[name]
+    table = kernels.nearest_table(palette)
+    rng = np.random.default_rng(0)
+    cells = np.arange(1 << 15, dtype=np.uint32) << np.uint32(9)
+    inside = rng.integers(0, 512, cells.size, dtype=np.uint32)
+    codes = np.concatenate([cells, cells + np.uint32(511), cells + inside])
+    near = np.clip(
+        palette[rng.integers(len(palette), size=5000)] + rng.integers(-6, 7, (5000, 3)), 0, 255
+    ).astype(np.uint8)
+    codes = np.concatenate([codes, morton(near)])
+    np.testing.assert_array_equal(
+        table[codes], brute_nearest(kernels.decode_codes(codes, 3), palette)
+    )
+
+
+@pytest.mark.parametrize("bands", [1, 2])
+def test_nearest_table_of_fewer_bands(bands):
+    rng = np.random.default_rng(2)
+    palette = np.unique(rng.integers(0, 256, (20, bands), dtype=np.uint8), axis=0)[::-1].copy()
+    colors = np.stack(np.meshgrid(*[range(256)] * bands), axis=-1).reshape(-1, bands)
+    colors = colors.astype(np.uint8)
+    table = kernels.nearest_table(palette)
+    np.testing.assert_array_equal(table[morton(colors)], brute_nearest(colors, palette))
+
+
+@given(arrays(np.uint8, (3, 5, 3)), arrays(np.uint8, (3, 5), elements=st.sampled_from([0, 1, 255])))
+def test_look_up(pixels, mask):
+    table = (np.arange(1 << 24, dtype=np.uint32) * np.uint32(2654435761) >> np.uint32(24)).astype(
+        np.uint8
+    )
+    expected = table[morton(pixels.reshape(-1, 3))].reshape(3, 5)
+    for view in VIEWS.values():
+        indices = kernels.look_up(view(pixels), ALL_VALID, table, 7)
+        np.testing.assert_array_equal(indices, expected)
+        indices = kernels.look_up(view(pixels), mask, table, 7)
+        np.testing.assert_array_equal(indices, np.where(mask == 0, 7, expected))

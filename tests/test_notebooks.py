@@ -1,0 +1,31 @@
+"""Each notebook runs from top to bottom, and is committed without outputs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+def cells(path):
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_stripped(path):
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells(path))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(path, tmp_path, monkeypatch):
+    pytest.importorskip("mpl_toolkits.basemap_data", reason="the extra 'demo' is not installed")
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for cell in cells(path):
+        exec("".join(cell["source"]), namespace)  # noqa: S102  that is what a notebook is for
+    assert (tmp_path / "bluemarble.kmdask" / "report.json").is_file()
