@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -46,9 +46,8 @@ def connect(client: Connection = None) -> Iterator[Client]:
         If the cluster cannot be reached.
     """
     from distributed import Client
-    from distributed.client import _get_global_client
 
-    given = client if isinstance(client, Client) else _get_global_client() if not client else None
+    given = client if isinstance(client, Client) else None if client else _current_client()
     if given is not None:
         with given.as_current():
             yield given
@@ -69,8 +68,7 @@ def local_cluster() -> Iterator[LocalCluster]:
 
     # The in-process scheduler names the machine in its link, where the dashboard does not listen.
     link = {"distributed.dashboard.link": f"http://{LOOPBACK}:{{port}}/status"}
-    with ExitStack() as stack:
-        stack.enter_context(dask.config.set(link))
+    with dask.config.set(link):
         with warnings.catch_warnings():
             # Where the port is taken Dask takes another one, and the link says which.
             warnings.filterwarnings("ignore", f"Port {DASHBOARD_PORT} is already in use")
@@ -80,7 +78,17 @@ def local_cluster() -> Iterator[LocalCluster]:
                 dashboard_address=f"{LOOPBACK}:{DASHBOARD_PORT}",
                 worker_dashboard_address=f"{LOOPBACK}:0",
             )
-        yield stack.enter_context(cluster)
+        with cluster:
+            yield cluster
+
+
+def _current_client() -> Client | None:
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
 
 
 def _reach(address: str) -> Client:

@@ -28,7 +28,13 @@ def as_dict(counted):
 
 
 @settings(max_examples=12)
-@given(rows=chunks, columns=chunks, bands=st.sampled_from([1, 3]), masked=st.booleans(), seed=st.integers(0, 99))
+@given(
+    rows=chunks,
+    columns=chunks,
+    bands=st.sampled_from([1, 3]),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
+)
 def test_counts_do_not_depend_on_chunks(scene, rows, columns, bands, masked, seed):
     shape = sum(rows), sum(columns)
     pixels = scene(*shape, bands, seed) // 64

@@ -54,9 +54,7 @@ def write(tmp_path, pixels, mask, palette=PALETTE):
     levels = [encode(level.pixels, palette, level.mask) for level in pyramid(pixels, mask)]
     write_description(tmp_path / "map.dzi", pixels.shape[:2])
     folder = tmp_path / "map_files"
-    sizes = dask.compute(
-        *write_levels(levels, palette, folder, transparent=mask is not None)
-    )
+    sizes = dask.compute(*write_levels(levels, palette, folder, transparent=mask is not None))
     return levels, sizes, folder
 
 

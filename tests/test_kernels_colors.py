@@ -79,7 +79,9 @@ def test_count_without_valid_pixels(table):
     assert not table.any()
 
 
-tables = st.dictionaries(st.integers(0, 30) | st.integers(0, (1 << 24) - 1), st.integers(1, 1 << 40))
+tables = st.dictionaries(
+    st.integers(0, 30) | st.integers(0, (1 << 24) - 1), st.integers(1, 1 << 40)
+)
 
 
 @given(tables, tables)

@@ -56,10 +56,16 @@ def test_halve_of_planar_views(scene, shape):
     planar = np.moveaxis(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), 0, 2)
     expected = halved(pixels, np.ones(shape, bool))
     np.testing.assert_array_equal(kernels.halve(planar, ALL_VALID), expected)
-    np.testing.assert_array_equal(kernels.halve(pixels[::-1, ::-1].copy()[::-1, ::-1], ALL_VALID), expected)
+    np.testing.assert_array_equal(
+        kernels.halve(pixels[::-1, ::-1].copy()[::-1, ::-1], ALL_VALID), expected
+    )
 
 
-@given(st.sampled_from(SHAPES).flatmap(lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 0, 1, 255]))))
+@given(
+    st.sampled_from(SHAPES).flatmap(
+        lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 0, 1, 255]))
+    )
+)
 def test_halve_mask(mask):
     height, width = mask.shape
     padded = np.pad(mask != 0, [(0, height % 2), (0, width % 2)])
@@ -67,7 +73,12 @@ def test_halve_mask(mask):
     np.testing.assert_array_equal(kernels.halve_mask(mask), np.where(valid, 255, 0))
 
 
-@given(data=st.data(), bits=st.sampled_from([1, 2, 4, 8]), height=st.integers(1, 3), width=st.integers(1, 19))
+@given(
+    data=st.data(),
+    bits=st.sampled_from([1, 2, 4, 8]),
+    height=st.integers(1, 3),
+    width=st.integers(1, 19),
+)
 def test_pack_rows(data, bits, height, width):
     indices = data.draw(arrays(np.uint8, (height, width), elements=st.integers(0, 2**bits - 1)))
     single = indices[:, :, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint8) & 1

@@ -46,8 +46,7 @@ def test_indices_do_not_depend_on_chunks(scene, holes, rows, columns, masked):
     np.testing.assert_array_equal(indices.compute(), expected)
 
 
-@pytest.mark.parametrize("bands", [1, 3])
-@pytest.mark.parametrize("k", [1, 7, 256])
+@pytest.mark.parametrize(("k", "bands"), [(1, 1), (7, 1), (1, 3), (7, 3), (256, 3)])
 def test_every_pixel_gets_its_nearest_entry(scene, bands, k):
     centers = np.random.default_rng(k).uniform(0, 255, (k, bands))
     palette = Palette.from_centers(centers)
@@ -118,7 +117,7 @@ def test_invalid_pixels_need_an_index(scene):
     pixels = lazy(scene(4, 4, 1))
     with pytest.raises(ParameterError, match="k=255"):
         encode(pixels, full, da.ones((4, 4), dtype=bool))
-    assert encode(pixels, full).compute().shape == (4, 4)
+    assert encode(pixels, full).shape == (4, 4)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,13 @@ def test_centers_are_rounded_clipped_and_taken_once():
     assert Palette.from_centers(centers).colors.tolist() == [[0, 2, 2], [10, 0, 0], [255, 255, 255]]
 
 
-@given(arrays(np.float64, st.tuples(st.integers(1, 40), st.sampled_from([1, 3])), elements=st.floats(0, 255)))
+@given(
+    arrays(
+        np.float64,
+        st.tuples(st.integers(1, 40), st.sampled_from([1, 3])),
+        elements=st.floats(0, 255),
+    )
+)
 def test_palettes_are_ordered_by_lightness(centers):
     palette = Palette.from_centers(centers)
     weights = [299, 587, 114] if centers.shape[1] == 3 else [1]

@@ -16,23 +16,20 @@ from rasterio.io import MemoryFile
 from kmdask import Palette
 from kmdask.png import bit_depth, encode_png
 
-CASES = [
-    (k, transparent, bits)
-    for k, transparent, bits in [
-        (1, False, 1),
-        (1, True, 1),
-        (2, False, 1),
-        (2, True, 2),
-        (3, False, 2),
-        (4, False, 2),
-        (4, True, 4),
-        (5, False, 4),
-        (16, False, 4),
-        (16, True, 8),
-        (17, False, 8),
-        (255, True, 8),
-        (256, False, 8),
-    ]
+CASES = [  # k, transparent, bits
+    (1, False, 1),
+    (1, True, 1),
+    (2, False, 1),
+    (2, True, 2),
+    (3, False, 2),
+    (4, False, 2),
+    (4, True, 4),
+    (5, False, 4),
+    (16, False, 4),
+    (16, True, 8),
+    (17, False, 8),
+    (255, True, 8),
+    (256, False, 8),
 ]
 
 
@@ -68,7 +65,7 @@ def test_what_readers_see(k, transparent, bits, bands, shape):
     # As tiles come: a window of a larger array.
     png = encode_png(np.pad(indices, 3)[3:-3, 3:-3], palette, transparent=transparent)
 
-    colors = np.concatenate([palette.rgb, np.zeros((transparent, 3), np.uint8)])
+    colors = np.concatenate([palette.rgb, np.zeros((int(transparent), 3), np.uint8)])
     opacity = np.where(np.arange(len(colors)) < k, 255, 0)
     rgba = np.column_stack([colors, opacity])[indices]
 
@@ -83,7 +80,9 @@ def test_what_readers_see(k, transparent, bits, bands, shape):
         with file.open(driver="PNG") as dataset:
             np.testing.assert_array_equal(dataset.read(1), indices)
             table = dataset.colormap(1)
-            np.testing.assert_array_equal([table[i] for i in range(len(colors))], np.column_stack([colors, opacity]))
+            np.testing.assert_array_equal(
+                [table[i] for i in range(len(colors))], np.column_stack([colors, opacity])
+            )
 
     content = dict(chunks(png))
     assert list(content) == [b"IHDR", b"PLTE", *[b"tRNS"] * transparent, b"IDAT", b"IEND"]

@@ -1,0 +1,61 @@
+"""Errors from the colour counts against errors from all pixels."""
+
+from __future__ import annotations
+
+import math
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from kmdask import Metrics, Palette, colors, count_colors, measure
+
+
+def brute(pixels, valid, palette):
+    values = pixels[valid].astype(int)
+    squared = ((values[:, None] - palette.colors.astype(int)) ** 2).sum(axis=2)
+    nearest = squared.argmin(axis=1)
+    mse = squared.min(axis=1).sum() / values.size
+    return mse, np.bincount(nearest, minlength=len(palette)) / len(values)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("rows", [13, 1 << 19])
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_metrics_equal_brute_force(monkeypatch, scene, holes, bands, masked, rows, k):
+    monkeypatch.setattr(colors, "ROWS", rows)
+    pixels = scene(40, 50, bands) // 4
+    valid = holes(40, 50) if masked else np.ones((40, 50), bool)
+    centers = np.random.default_rng(k).uniform(0, 63, (k, bands))
+    palette = Palette.from_centers(centers)
+    mask = da.from_array(valid, chunks=(17, 50)) if masked else None
+    counted = count_colors(da.from_array(pixels, chunks=(17, 50, -1)), mask)
+
+    measured = measure(counted, palette)
+
+    mse, shares = brute(pixels, valid, palette)
+    assert measured.mse == pytest.approx(mse, rel=1e-12)
+    assert measured.psnr == pytest.approx(10 * math.log10(255**2 / mse), rel=1e-12)
+    np.testing.assert_allclose(measured.shares, shares, rtol=1e-12, atol=0)
+
+
+def test_ties_count_for_the_lowest_index_as_in_encoding():
+    palette = Palette(np.array([[0], [2], [6]], np.uint8))
+    image = da.from_array(np.array([[[1], [1], [4], [6]]], np.uint8))
+    assert measure(count_colors(image), palette).shares == (0.5, 0.25, 0.25)
+
+
+def test_unused_entries_have_no_share():
+    palette = Palette(np.array([[0], [100], [200]], np.uint8))
+    image = da.from_array(np.array([[[0], [200]]], np.uint8))
+    assert measure(count_colors(image), palette).shares == (0.5, 0.0, 0.5)
+
+
+def test_exact_images_have_infinite_psnr():
+    palette = Palette(np.array([[3, 2, 1]], np.uint8))
+    image = da.from_array(np.full((4, 5, 3), [3, 2, 1], np.uint8))
+    measured = measure(count_colors(image), palette)
+    assert measured == Metrics(mse=0.0, shares=(1.0,))
+    assert measured.psnr == math.inf
+    assert type(measured.mse) is float

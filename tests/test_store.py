@@ -1,0 +1,326 @@
+"""The bundle on disk: what it holds, and how it comes to stand there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmdask import BundleError, Georef, OutputError, OutputExistsError, Palette, store
+from kmdask.store import Header, create_image, publishing, read_image, write_indices
+
+PALETTE = Palette.from_centers(np.array([[0, 0, 0], [90, 60, 30], [250, 250, 250.0]]))
+GEOREF = Georef('LOCAL_CS["here"]', (10.0, 0.0, 5e5, 0.0, -10.0, 6e6))
+chunks = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple)
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def create(folder, shape=(40, 30), palette=PALETTE, *, masked=False, georef=GEOREF):
+    folder.mkdir(exist_ok=True)
+    create_image(folder, shape, palette, Header(5, 3, masked, georef))
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return create(tmp_path / "old.kmdask")
+
+
+def test_a_bundle_is_there_when_the_block_ends(tmp_path):
+    out = tmp_path / "a.kmdask"
+    with publishing(out, overwrite=False) as staging:
+        assert not out.exists()
+        assert staging.parent == tmp_path
+        (staging / "file").write_text("content")
+        (staging / store.SCRATCH / "large").write_text("temporary")
+    assert contents(tmp_path) == {"a.kmdask": None, "a.kmdask/file": b"content"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_after_an_exception(tmp_path, error):
+    with pytest.raises(error), publishing(tmp_path / "a.kmdask", overwrite=False) as staging:
+        (staging / "file").write_text("content")
+        raise error
+    assert contents(tmp_path) == {}
+
+
+def test_the_old_bundle_is_untouched_after_an_exception(tmp_path, bundle):
+    before = contents(tmp_path)
+    with pytest.raises(RuntimeError), publishing(bundle, overwrite=True) as staging:
+        create(staging, (9, 9))
+        assert contents(bundle) == {
+            name.removeprefix("old.kmdask/"): content
+            for name, content in before.items()
+            if name != "old.kmdask"
+        }
+        raise RuntimeError
+    assert contents(tmp_path) == before
+
+
+def test_the_old_bundle_is_put_back_when_the_new_one_cannot_be_renamed(tmp_path, bundle):
+    before = contents(tmp_path)
+    with pytest.raises(OutputError), publishing(bundle, overwrite=True) as staging:
+        (staging / store.SCRATCH).rename(tmp_path / "scratch")
+        (tmp_path / "scratch").rename(staging / store.SCRATCH)
+        renamed = type(staging).rename
+
+        def failing(self, target):
+            if self == staging:
+                raise OSError(28, "No space left on device")
+            return renamed(self, target)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(staging), "rename", failing)
+            store._replace(staging, bundle)
+    assert contents(tmp_path) == before
+
+
+def test_an_old_bundle_is_replaced(tmp_path, bundle):
+    with publishing(bundle, overwrite=True) as staging:
+        create(staging, (9, 8))
+    assert read_image(bundle)[0].shape == (9, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.kmdask"]
+
+
+def test_nothing_is_replaced_unasked(tmp_path, bundle):
+    before = contents(tmp_path)
+    with (
+        pytest.raises(OutputExistsError, match=r"exists already.*overwrite"),
+        publishing(bundle, overwrite=False),
+    ):
+        pytest.fail("the block must not run")
+    assert contents(tmp_path) == before
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path):
+    out = tmp_path / "a.kmdask"
+    with pytest.raises(OutputExistsError), publishing(out, overwrite=False):
+        create(out)
+    assert read_image(out)[0].shape == (40, 30)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.kmdask"]
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "empty directory", "dangling link"])
+def test_only_bundles_are_overwritten(tmp_path, kind):
+    out = tmp_path / "precious"
+    if kind == "file":
+        out.write_text("content")
+    elif kind == "dangling link":
+        out.symlink_to(tmp_path / "nowhere")
+    else:
+        out.mkdir()
+        if kind == "directory":
+            (out / "image.zarr").mkdir()
+            (out / "image.zarr" / "thesis.txt").write_text("content")
+    before = contents(tmp_path)
+    with (
+        pytest.raises(OutputExistsError, match=r"no kmdask bundle.*not overwritten"),
+        publishing(out, overwrite=True),
+    ):
+        pytest.fail("the block must not run")
+    assert contents(tmp_path) == before
+    assert os.path.lexists(out)
+
+
+def test_another_zarr_group_is_no_bundle(tmp_path):
+    out = tmp_path / "precious"
+    zarr.create_group(out / "image.zarr", attributes={"mine": True})
+    with pytest.raises(OutputExistsError), publishing(out, overwrite=True):
+        pass
+    assert zarr.open_group(out / "image.zarr", mode="r").attrs["mine"]
+
+
+def test_a_link_to_a_bundle_leaves_no_litter(tmp_path, bundle):
+    link = tmp_path / "link.kmdask"
+    link.symlink_to(bundle)
+    with publishing(link, overwrite=True) as staging:
+        create(staging, (9, 8))
+    assert read_image(link)[0].shape == (9, 8)
+    assert {path.name for path in tmp_path.iterdir()} == {"old.kmdask", "link.kmdask"}
+
+
+@pytest.mark.parametrize("parent", ["missing", "file"])
+def test_where_nothing_can_be_written(tmp_path, parent):
+    (tmp_path / "file").write_text("content")
+    out = tmp_path / parent / "a.kmdask"
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*a\.kmdask.*choose an output"),
+        publishing(out, overwrite=False),
+    ):
+        pytest.fail("the block must not run")
+    assert contents(tmp_path) == {"file": b"content"}
+
+
+@pytest.mark.parametrize("name", ["a[1]*?.kmdask", "a**b.kmdask", "with space é.kmdask"])
+def test_names_that_are_patterns(tmp_path, name):
+    with publishing(tmp_path / name, overwrite=False) as staging:
+        (staging / "file").write_text("content")
+    assert (tmp_path / name / "file").read_text() == "content"
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_layout(tmp_path, masked):
+    folder = create(tmp_path / "a", (5000, 700), masked=masked)
+    group = zarr.open_group(folder / "image.zarr", mode="r")
+    assert group.metadata.zarr_format == 3
+    indices = group["indices"]
+    assert (indices.shape, indices.dtype) == ((5000, 700), np.uint8)
+    assert (indices.chunks, indices.shards) == ((512, 512), (4096, 1024))
+    assert indices.metadata.dimension_names == ("y", "x")
+    assert indices.fill_value == (3 if masked else 0)
+    assert group["palette"].metadata.dimension_names == ("index", "band")
+    np.testing.assert_array_equal(group["palette"][:], PALETTE.colors)
+    attributes = json.loads((folder / "image.zarr" / "zarr.json").read_text())["attributes"]
+    assert attributes["kmdask"] == {
+        "format_version": 1,
+        "k": 5,
+        "seed": 3,
+        "nodata": 3 if masked else None,
+        "crs_wkt": GEOREF.crs_wkt,
+        "transform": list(GEOREF.transform),
+    }
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("georef", [GEOREF, Georef()])
+def test_headers_come_back(tmp_path, masked, georef):
+    folder = create(tmp_path / "a", masked=masked, georef=georef)
+    indices, palette, header = read_image(folder)
+    assert header == Header(5, 3, masked, georef)
+    assert palette == PALETTE
+    assert isinstance(indices, da.Array)
+
+
+@settings(max_examples=15)
+@given(rows=chunks, columns=chunks, seed=st.integers(0, 9))
+def test_indices_come_back_however_they_are_chunked(tmp_path_factory, rows, columns, seed):
+    shape = sum(rows), sum(columns)
+    indices = np.random.default_rng(seed).integers(0, 3, shape, dtype=np.uint8)
+    folder = tmp_path_factory.mktemp("bundle")
+    with pytest.MonkeyPatch.context() as patch:
+        # Many shards in a small image.
+        for module in (store, store.shard_shape):
+            names = module.__globals__ if callable(module) else vars(module)
+            patch.setitem(names, "TILE", 8)
+        patch.setitem(store.shard_shape.__globals__, "SHARD", 16)
+        create_image(folder, shape, PALETTE, Header(3, 0, masked=False, georef=Georef()))
+        written = write_indices(da.from_array(indices, chunks=(rows, columns)), folder).compute()
+    stored = zarr.open_array(folder / "image.zarr" / "indices", mode="r")
+    assert stored.shards == tuple(min(16, -(-size // 8) * 8) for size in shape)
+    np.testing.assert_array_equal(stored[:], indices)
+    np.testing.assert_array_equal(read_image(folder)[0].compute(), indices)
+    assert written.sum() == indices.size
+
+
+@pytest.mark.parametrize("chunk", [(4096, 4096), (512, 5000), (1000, 999), (4096, 1024)])
+def test_indices_of_real_size(tmp_path, chunk):
+    indices = np.random.default_rng(0).integers(0, 3, (4200, 5000), dtype=np.uint8)
+    folder = create(tmp_path / "a", indices.shape)
+    write_indices(da.from_array(indices, chunks=chunk), folder).compute()
+    lazy, _, _ = read_image(folder)
+    assert lazy.chunks == ((4096, 104), (4096, 904))
+    np.testing.assert_array_equal(lazy.compute(), indices)
+
+
+def test_invalid_blocks_take_no_space(tmp_path):
+    folder = create(tmp_path / "a", masked=True)
+    write_indices(da.full((40, 30), PALETTE.nodata, dtype=np.uint8), folder).compute()
+    assert not (folder / "image.zarr" / "indices" / "c").exists()
+    assert (read_image(folder)[0].compute() == PALETTE.nodata).all()
+
+
+def test_indices_that_cannot_be_written(tmp_path):
+    folder = create(tmp_path / "a")
+    (folder / "image.zarr" / "indices" / "c").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_indices(da.ones((40, 30), dtype=np.uint8), folder).compute()
+
+
+def test_what_is_no_bundle(tmp_path):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BundleError, match="no kmdask bundle"):
+            read_image(path)
+
+
+def edit(bundle, change):
+    path = bundle / "image.zarr" / "zarr.json"
+    document = json.loads(path.read_text())
+    change(document["attributes"])
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("version", [0, 2, 99])
+def test_other_format_versions(bundle, version):
+    edit(bundle, lambda attributes: attributes["kmdask"].update(format_version=version))
+    with pytest.raises(BundleError, match=f"format version {version}.*reads 1"):
+        read_image(bundle)
+
+
+DAMAGES = {
+    "no attributes": lambda attributes: attributes.clear(),
+    "a list": lambda attributes: attributes.update(kmdask=[]),
+    "nothing": lambda attributes: attributes.update(kmdask=None),
+    "no version": lambda attributes: attributes["kmdask"].pop("format_version"),
+    "no k": lambda attributes: attributes["kmdask"].pop("k"),
+    "no nodata": lambda attributes: attributes["kmdask"].pop("nodata"),
+    "no transform": lambda attributes: attributes["kmdask"].pop("transform"),
+    "a number for a transform": lambda attributes: attributes["kmdask"].update(transform=7),
+    "a transform of five": lambda attributes: attributes["kmdask"].update(transform=[1] * 5),
+    "other nodata": lambda attributes: attributes["kmdask"].update(nodata=200),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_attributes(bundle, damage):
+    edit(bundle, DAMAGES[damage])
+    with pytest.raises(BundleError, match=r"old\.kmdask.*damaged"):
+        read_image(bundle)
+
+
+@pytest.mark.parametrize("damage", ["no json", "empty", "no group", "no indices", "no palette"])
+def test_damaged_files(bundle, damage):
+    image = bundle / "image.zarr"
+    if damage == "no json":
+        (image / "zarr.json").write_text("{")
+    elif damage == "empty":
+        (image / "zarr.json").write_text("")
+    else:
+        name = {"no group": "", "no indices": "indices", "no palette": "palette"}[damage]
+        (image / name / "zarr.json").unlink()
+    with pytest.raises(BundleError, match=r"old\.kmdask.*damaged"):
+        read_image(bundle)
+
+
+ARRAYS = {
+    "float palette": ("palette", np.zeros((3, 3))),
+    "palette of 2 bands": ("palette", np.zeros((3, 2), np.uint8)),
+    "palette of 300": ("palette", np.zeros((300, 3), np.uint8)),
+    "float indices": ("indices", np.zeros((40, 30))),
+    "3-D indices": ("indices", np.zeros((4, 4, 3), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("damage", ARRAYS)
+def test_arrays_of_another_kind(bundle, damage):
+    name, array = ARRAYS[damage]
+    zarr.create_array(bundle / "image.zarr" / name, data=array, overwrite=True)
+    with pytest.raises(BundleError, match=r"old\.kmdask.*damaged"):
+        read_image(bundle)
+
+
+def test_indices_that_are_a_group(bundle):
+    zarr.create_group(bundle / "image.zarr" / "indices", overwrite=True)
+    with pytest.raises(BundleError, match=r"old\.kmdask.*damaged"):
+        read_image(bundle)
