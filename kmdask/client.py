@@ -86,9 +86,10 @@ def _current_client() -> Client | None:
     from distributed import default_client
 
     try:
-        return default_client()
+        client: Client = default_client()
     except ValueError:
         return None
+    return client
 
 
 def _reach(address: str) -> Client:
@@ -109,4 +110,3 @@ def _reach(address: str) -> Client:
             "or leave the address out to use this machine"
         )
         raise ClusterError(msg) from error
-

@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import numpy as np
-from affine import Affine
+from rasterio import Affine
 from rasterio.windows import Window
 
 from kmdask.chunks import TILE

@@ -54,8 +54,8 @@ def encode_png(indices: npt.NDArray[np.uint8], palette: Palette, *, transparent:
     >>> from kmdask import Palette
     >>> palette = Palette(np.array([[0, 0, 0], [255, 0, 0]], np.uint8))
     >>> png = encode_png(np.array([[0, 1]], np.uint8), palette, transparent=False)
-    >>> list(Image.open(io.BytesIO(png)).convert("RGB").get_flattened_data())
-    [(0, 0, 0), (255, 0, 0)]
+    >>> Image.open(io.BytesIO(png)).convert("RGB").getpixel((1, 0))
+    (255, 0, 0)
     """
     height, width = indices.shape
     bits = bit_depth(len(palette) + transparent)

@@ -28,7 +28,7 @@ REAL_IMAGES = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def scene():
-    """``scene(height, width, bands=3, seed=0)``: a uint8 picture of slopes, noise and flat parts."""
+    """``scene(height, width, bands=3, seed=0)``: a uint8 picture, smooth, noisy and flat."""
 
     def make(height, width, bands=3, seed=0):
         rng = np.random.default_rng(seed)
@@ -44,7 +44,7 @@ def scene():
 
 @pytest.fixture(scope="session")
 def holes():
-    """``holes(height, width, seed=0)``: a bool mask, False in a corner and in a tenth of the rest."""
+    """``holes(height, width, seed=0)``: a bool mask, False in a corner and here and there."""
 
     def make(height, width, seed=0):
         valid = np.random.default_rng(seed).random((height, width)) > 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 import dask
 import pytest
@@ -47,7 +48,7 @@ def test_levels_halve_by_ceiling_down_to_one_pixel(shape):
     assert levels[0] == shape
     assert levels[-1] == (1, 1)
     assert (1, 1) not in levels[:-1]
-    for (height, width), (half_height, half_width) in zip(levels, levels[1:], strict=False):
+    for (height, width), (half_height, half_width) in pairwise(levels):
         assert half_height in {height / 2, (height + 1) / 2}
         assert half_width in {width / 2, (width + 1) / 2}
     assert len(levels) == 1 + (max(shape) - 1).bit_length()

@@ -386,7 +386,7 @@ ODD = {
     "png_named_jpg.jpg": "works",
     "truncated.jpg": SourceError,
     "truncated.png": SourceError,
-    "unicode_name_йцук.jpg": "works",  # noqa: RUF001  Cyrillic on purpose
+    "unicode_name_йцук.jpg": "works",
     "webp_in_tiff.tif": "works",
     "zero_byte.tif": SourceError,
 }

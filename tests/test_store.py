@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -48,42 +50,42 @@ def test_a_bundle_is_there_when_the_block_ends(tmp_path):
     assert contents(tmp_path) == {"a.kmdask": None, "a.kmdask/file": b"content"}
 
 
+def publish(out, *, overwrite=False, shape=(9, 8), error=None):
+    """Write a bundle, and raise an error in the end if one is given."""
+    with publishing(out, overwrite=overwrite) as staging:
+        create(staging, shape)
+        if error is not None:
+            raise error
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_nothing_is_left_after_an_exception(tmp_path, error):
-    with pytest.raises(error), publishing(tmp_path / "a.kmdask", overwrite=False) as staging:
-        (staging / "file").write_text("content")
-        raise error
+    with pytest.raises(error):
+        publish(tmp_path / "a.kmdask", error=error)
     assert contents(tmp_path) == {}
 
 
 def test_the_old_bundle_is_untouched_after_an_exception(tmp_path, bundle):
     before = contents(tmp_path)
-    with pytest.raises(RuntimeError), publishing(bundle, overwrite=True) as staging:
-        create(staging, (9, 9))
-        assert contents(bundle) == {
-            name.removeprefix("old.kmdask/"): content
-            for name, content in before.items()
-            if name != "old.kmdask"
-        }
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        publish(bundle, overwrite=True, error=RuntimeError)
     assert contents(tmp_path) == before
 
 
-def test_the_old_bundle_is_put_back_when_the_new_one_cannot_be_renamed(tmp_path, bundle):
+def test_the_old_bundle_is_put_back_when_the_new_one_cannot_be_renamed(
+    tmp_path, bundle, monkeypatch
+):
     before = contents(tmp_path)
-    with pytest.raises(OutputError), publishing(bundle, overwrite=True) as staging:
-        (staging / store.SCRATCH).rename(tmp_path / "scratch")
-        (tmp_path / "scratch").rename(staging / store.SCRATCH)
-        renamed = type(staging).rename
+    rename = Path.rename
 
-        def failing(self, target):
-            if self == staging:
-                raise OSError(28, "No space left on device")
-            return renamed(self, target)
+    def failing(self, target):
+        if ".partial-" in self.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(staging), "rename", failing)
-            store._replace(staging, bundle)
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="No space left"):
+        publish(bundle, overwrite=True)
     assert contents(tmp_path) == before
 
 
