@@ -77,6 +77,7 @@ blocks = st.one_of(
 @example((20_000, 20_000), (20_000, 20_000))
 @example((20_000, 20_000), (1, 20_000))
 @example((20_000, 40_000), (1, 40_000))
+@example((5000, 1500), (1, 1500))  # a little wider than a square chunk
 def test_read_plans(shape, block):
     block = min(block[0], shape[0]), min(block[1], shape[1])
     plan = plan_reads(shape, block)

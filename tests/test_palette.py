@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import kmdask
 from kmdask import Palette, ParameterError, decode, encode
 
 chunks = st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple)
@@ -207,6 +209,12 @@ def test_tokens_are_the_same_in_another_process():
         "import numpy as np; from dask.base import tokenize; from kmdask.palette import Palette;"
         f"print(tokenize(Palette(np.array({FEW.colors.tolist()}, np.uint8))))"
     )
-    there = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    there = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(kmdask.__file__).parents[1],  # a checkout that is not installed is found too
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert there.stdout.strip() == tokenize(FEW)
     assert tokenize(FEW) != tokenize(Palette(FEW.colors[:4].copy()))

@@ -309,8 +309,8 @@ def test_a_damaged_tile_is_named_by_its_rows_and_columns(
         **UTM,
     )
     with rasterio.open(path) as dataset:  # the tile of column 2, row 3
-        offset = int(dataset.get_tag_item("BLOCK_OFFSET_2_3", ns="TIFF", bidx=1))
-        size = int(dataset.get_tag_item("BLOCK_SIZE_2_3", ns="TIFF", bidx=1))
+        offset = int(dataset.get_tag_item("BLOCK_OFFSET_2_3", "TIFF", bidx=1))
+        size = int(dataset.get_tag_item("BLOCK_SIZE_2_3", "TIFF", bidx=1))
     content = bytearray(path.read_bytes())
     content[offset : offset + size] = b"\xaa" * size
     path.write_bytes(content)
