@@ -47,8 +47,8 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
     """Choose the chunks in which an image is read.
 
     Square chunks of up to `SHARD` pixels a side, smaller in small images so that there is work for
-    every core. Where the file is stored in strips, chunks are as wide as the image, so that
-    no strip is decoded twice.
+    every core. A chunk is never smaller than a block of the file, strips as wide as the image
+    among them, so that none is decoded for several chunks.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
     >>> plan_reads((32768, 32768), (512, 512))
     ReadPlan(chunk=(4096, 4096), spool=False)
     >>> plan_reads((5000, 20000), (1, 20000))
-    ReadPlan(chunk=(512, 20000), spool=False)
+    ReadPlan(chunk=(512, 20480), spool=False)
     >>> plan_reads((20000, 20000), (20000, 20000)).spool
     True
     """
@@ -74,15 +74,12 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
     side = SHARD
     while side > 2 * TILE and ceil_div(height, side) * ceil_div(width, side) < MIN_CHUNKS:
         side //= 2
-    square = ReadPlan((side, side), spool=False)
-    if block[0] * block[1] > PIXELS:
-        return ReadPlan(square.chunk, spool=True)
-    if block[1] <= side:
-        return square
-    rows = min(side, PIXELS // width // TILE * TILE)
+    rows, columns = (max(side, ceil_div(size, TILE) * TILE) for size in block)
+    if rows * columns > PIXELS:
+        rows = PIXELS // columns // TILE * TILE
     if rows < max(TILE, block[0]):
-        return ReadPlan(square.chunk, spool=True)
-    return ReadPlan((rows, width), spool=False)
+        return ReadPlan((side, side), spool=True)
+    return ReadPlan((rows, columns), spool=False)
 
 
 def shard_shape(shape: tuple[int, int]) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from kmdask.chunks import split
-from kmdask.errors import EmptyImageError
+from kmdask.errors import EmptyImageError, ParameterError
 from kmdask.graphs import block_names, tree_merge
 from kmdask.kernels import colors as kernels
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 ROWS = 1 << 19
 """Colours in a block: fixed, so that sums over blocks do not depend on the cluster."""
+
+BANDS = (1, 3)
+"""Numbers of bands that pixels can have: grey, or red, green and blue."""
 
 ALL_VALID = np.empty((0, 0), np.uint8)
 """What kernels take for a mask where every pixel is valid."""
@@ -74,10 +77,9 @@ def count_colors(pixels: da.Array, mask: da.Array | None = None) -> WeightedColo
     Parameters
     ----------
     pixels : dask array of shape (y, x, band), uint8
-        One to three bands, chunked over y and x alone.
-    mask : dask array of shape (y, x), uint8 or bool, optional
-        0 where a pixel is invalid and not counted, chunked as the pixels.
-        By default every pixel is valid.
+        One or three bands.
+    mask : dask array of shape (y, x), optional
+        0 where a pixel is invalid and not counted. By default every pixel is valid.
 
     Returns
     -------
@@ -85,6 +87,8 @@ def count_colors(pixels: da.Array, mask: da.Array | None = None) -> WeightedColo
 
     Raises
     ------
+    ParameterError
+        If the arrays are not as said.
     EmptyImageError
         If no pixel is valid.
 
@@ -99,12 +103,38 @@ def count_colors(pixels: da.Array, mask: da.Array | None = None) -> WeightedColo
     >>> counted.counts.compute()
     array([1, 2])
     """
-    (table,) = dask.persist(merge_tables(count_blocks(pixels, mask), pixels.name))
+    (table,) = dask.persist(merge_tables(count_blocks(pixels, mask)))
     return weighted_colors(table, bands=pixels.shape[2])
+
+
+def checked(pixels: da.Array, mask: da.Array | None = None) -> tuple[da.Array, da.Array | None]:
+    """Check that arrays are pixels and mask as kernels take them; chunk them alike.
+
+    Raises
+    ------
+    ParameterError
+        If they are not uint8 pixels of shape (y, x, band) and a mask of shape (y, x).
+    """
+    if pixels.ndim != 3 or pixels.shape[2] not in BANDS or pixels.dtype != np.uint8:
+        msg = (
+            "pixels are a uint8 array of shape (y, x, band) with 1 or 3 bands; got "
+            f"{pixels.dtype} of shape {pixels.shape}"
+        )
+        raise ParameterError(msg)
+    pixels = pixels.rechunk({2: -1})
+    if mask is None:
+        return pixels, None
+    if mask.shape != pixels.shape[:2]:
+        msg = f"the mask has shape {mask.shape}, the pixels {pixels.shape}: they must agree"
+        raise ParameterError(msg)
+    if mask.dtype != np.uint8:
+        mask = (mask != 0).astype(np.uint8)
+    return pixels, mask.rechunk(pixels.chunks[:2])
 
 
 def count_blocks(pixels: da.Array, mask: da.Array | None = None) -> list[Delayed]:
     """The lazy `ColorTable` of each chunk of an image."""
+    pixels, mask = checked(pixels, mask)
     blocks = pixels.to_delayed().ravel()
     masks = [ALL_VALID] * len(blocks) if mask is None else mask.to_delayed().ravel()
     names = block_names("count", (pixels.name, mask), len(blocks))
@@ -115,9 +145,9 @@ def count_blocks(pixels: da.Array, mask: da.Array | None = None) -> list[Delayed
     ]
 
 
-def merge_tables(tables: Sequence[Delayed], token: object) -> Delayed:
+def merge_tables(tables: Sequence[Delayed]) -> Delayed:
     """Add up tables, lazily, in a tree."""
-    return tree_merge(_merge, tables, "merge", token)
+    return tree_merge(_merge, tables, "merge")
 
 
 def weighted_colors(table: Delayed, bands: int) -> WeightedColors:
@@ -148,7 +178,7 @@ def weighted_colors(table: Delayed, bands: int) -> WeightedColors:
 
 def valid_or_all(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The mask as kernels take it: `ALL_VALID` where nothing is invalid, which is much faster."""
-    return ALL_VALID if mask.all() else mask.view(np.uint8)
+    return ALL_VALID if mask.all() else mask
 
 
 _scratch = threading.local()

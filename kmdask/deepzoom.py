@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from kmdask.chunks import TILE
+from kmdask.errors import writing
 from kmdask.graphs import write_blocks
 from kmdask.png import encode_png
 
@@ -34,7 +35,8 @@ def write_description(path: Path, shape: tuple[int, int]) -> None:
     """Write the ``.dzi`` file of an image of that many rows and columns."""
     image = ET.Element("Image", xmlns=NAMESPACE, Format="png", Overlap="0", TileSize=str(TILE))
     ET.SubElement(image, "Size", Width=str(shape[1]), Height=str(shape[0]))
-    ET.ElementTree(image).write(path, encoding="utf-8", xml_declaration=True)
+    with writing(path):
+        ET.ElementTree(image).write(path, encoding="utf-8", xml_declaration=True)
 
 
 def write_levels(
@@ -60,7 +62,8 @@ def write_levels(
     writes = []
     for depth, indices in enumerate(levels):
         level = folder / str(len(levels) - 1 - depth)
-        level.mkdir(parents=True)
+        with writing(level):
+            level.mkdir(parents=True)
         options = {"palette": palette, "folder": level, "transparent": transparent}
         writes.append(write_blocks(_write_tiles, indices, "write-tiles", **options))
     return writes
@@ -81,5 +84,6 @@ def _write_tiles(
             tile = indices[y : y + TILE, x : x + TILE]
             png = encode_png(tile, palette, transparent=transparent)
             path = folder / f"{(left + x) // TILE}_{(top + y) // TILE}.png"
-            written += path.write_bytes(png)
+            with writing(path):
+                written += path.write_bytes(png)
     return np.full((1, 1), written)

@@ -5,6 +5,13 @@ Every message says what was asked, the value that was got, the limit, and what t
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 __all__ = [
     "BundleError",
     "ClusterError",
@@ -16,6 +23,7 @@ __all__ = [
     "SourceError",
     "SourceNotFoundError",
     "UnsupportedImageError",
+    "writing",
 ]
 
 
@@ -57,3 +65,18 @@ class BundleError(KmdaskError, ValueError):
 
 class ClusterError(KmdaskError, ConnectionError):
     """The Dask cluster cannot be reached or was lost."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing into an `OutputError` that names the path."""
+    try:
+        yield
+    except KmdaskError:
+        raise
+    except OSError as error:
+        msg = (
+            f"cannot write {str(path)!r}: {error.strerror or error}; choose an output where there "
+            "is a directory, permission and space on every machine that takes part"
+        )
+        raise OutputError(msg) from error

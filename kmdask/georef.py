@@ -24,6 +24,10 @@ class Georef:
     """Coefficients a, b, c, d, e, f of x = a·column + b·row + c and y = d·column + e·row + f, as in
     `affine.Affine`, None where the image is not georeferenced."""
 
+    def __post_init__(self) -> None:
+        if self.transform is not None and len(self.transform) != len("abcdef"):
+            raise ValueError(f"a transform has six coefficients; got {self.transform}")
+
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes, ready for JSON."""
         transform = None if self.transform is None else list(self.transform)

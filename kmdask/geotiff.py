@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rasterio import Affine
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from kmdask.chunks import TILE
-from kmdask.errors import OutputExistsError
+from kmdask.errors import OutputError, OutputExistsError, writing
 from kmdask.palette import decode_block
 from kmdask.sources import open_dataset
-from kmdask.store import writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,9 +51,11 @@ def write_geotiff(image: CompressedImage, path: Path, *, overwrite: bool = False
     try:
         with writing(path):
             _write(image, partial)
+            _verify(partial, path)
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _write(image: CompressedImage, path: Path) -> None:
@@ -69,7 +72,7 @@ def _write(image: CompressedImage, path: Path) -> None:
         crs=image.georef.crs_wkt,
         transform=Affine(*image.georef.transform) if image.georef.transform else None,
         photometric="rgb" if bands == 3 else "minisblack",
-        alpha="unspecified" if masked else None,
+        alpha="yes" if masked else None,
         tiled=True,
         blockxsize=TILE,
         blockysize=TILE,
@@ -92,3 +95,21 @@ def _write(image: CompressedImage, path: Path) -> None:
                 if masked:
                     alpha = np.where(indices == image.nodata, 0, 255).astype(np.uint8)
                     dataset.write(alpha, bands + 1, window=window)
+
+
+def _verify(written: Path, path: Path) -> None:
+    # GDAL writes the last blocks when it closes the file, and nobody hears it fail then.
+    size = written.stat().st_size
+    try:
+        with open_dataset(written) as dataset:
+            ends = [
+                int(dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
+                + int(dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=1))
+                for (row, column), _ in dataset.block_windows(1)
+            ]
+        complete = max(ends) <= size
+    except (RasterioError, TypeError):
+        complete = False
+    if not complete:
+        msg = f"cannot write {str(path)!r}: it came out incomplete; is there space enough?"
+        raise OutputError(msg)

@@ -25,9 +25,7 @@ def block_names(stage: str, token: object, n: int) -> list[tuple[str, int]]:
     return [(group, i) for i in range(n)]
 
 
-def tree_merge(
-    merge: Callable[[list[Any]], Any], parts: Sequence[Delayed], stage: str, token: object
-) -> Delayed:
+def tree_merge(merge: Callable[[list[Any]], Any], parts: Sequence[Delayed], stage: str) -> Delayed:
     """Merge partial results in a tree, always in the same order.
 
     Parameters
@@ -38,8 +36,6 @@ def tree_merge(
         At least one.
     stage : str
         Name of the merging tasks in the dashboard.
-    token : object
-        What tells these results from others of the stage.
 
     Returns
     -------
@@ -47,15 +43,13 @@ def tree_merge(
         The only part left, itself if there is but one.
     """
     merged = list(parts)
-    depth = 0
     while len(merged) > 1:
         groups = [merged[i : i + FAN_IN] for i in range(0, len(merged), FAN_IN)]
-        names = block_names(stage, (token, depth), len(groups))
+        names = block_names(stage, merged[0].key, len(groups))
         merged = [
             delayed(merge, pure=True)(group, dask_key_name=name)
             for group, name in zip(groups, names, strict=True)
         ]
-        depth += 1
     return merged[0]
 
 

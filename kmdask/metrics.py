@@ -72,7 +72,7 @@ def measure(colors: WeightedColors, palette: Palette) -> Metrics:
         delayed(step, pure=True)(*block, entries, dask_key_name=name)
         for block, name in zip(blocks, names, strict=True)
     ]
-    total: Moments = dask.compute(tree_merge(Moments.merge, parts, "measure-merge", token))[0]
+    total: Moments = dask.compute(tree_merge(Moments.merge, parts, "measure-merge"))[0]
     return Metrics(
         mse=total.inertia / (colors.pixels * palette.bands),
         shares=tuple((total.weights / colors.pixels).tolist()),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import dask.array as da
 import numpy as np
 
-from kmdask.colors import ALL_VALID, valid_or_all
+from kmdask.colors import ALL_VALID, checked, valid_or_all
 from kmdask.errors import ParameterError
 from kmdask.kernels import colors as kernels
 
@@ -45,7 +45,13 @@ class Palette:
                 f"or 3 bands; got {self.colors.dtype} of shape {self.colors.shape}"
             )
             raise ParameterError(msg)
-        self.colors.setflags(write=False)
+        colors = self.colors.copy()
+        colors.setflags(write=False)
+        object.__setattr__(self, "colors", colors)
+
+    def __reduce__(self) -> tuple[type[Palette], tuple[npt.NDArray[np.uint8]]]:
+        # An array comes out of a pickle writeable; built anew, it is not.
+        return Palette, (self.colors,)
 
     @classmethod
     def from_centers(cls, centers: npt.NDArray[np.floating]) -> Palette:
@@ -54,8 +60,16 @@ class Palette:
         Parameters
         ----------
         centers : float array of shape (k, band)
-            From 0 to 255.
+            From 0 to 255, of one or three bands.
+
+        Raises
+        ------
+        ParameterError
+            If they are not finite or of other shape.
         """
+        if centers.ndim != 2 or centers.shape[1] not in LUMA or not np.isfinite(centers).all():
+            msg = f"centres are finite, of shape (k, band) with 1 or 3 bands; got {centers!r}"
+            raise ParameterError(msg)
         colors = np.unique(np.rint(np.clip(centers, 0, 255)).astype(np.uint8), axis=0)
         order = np.argsort(colors @ np.array(LUMA[colors.shape[1]]), kind="stable")
         return cls(np.ascontiguousarray(colors[order]))
@@ -104,10 +118,9 @@ def encode(pixels: da.Array, palette: Palette, mask: da.Array | None = None) -> 
     Parameters
     ----------
     pixels : dask array of shape (y, x, band), uint8
-        Chunked over y and x alone.
     palette : Palette
         Of the same number of bands.
-    mask : dask array of shape (y, x), uint8 or bool, optional
+    mask : dask array of shape (y, x), optional
         0 where a pixel is invalid; it gets the index `Palette.nodata`.
 
     Returns
@@ -127,6 +140,7 @@ def encode(pixels: da.Array, palette: Palette, mask: da.Array | None = None) -> 
     >>> encode(pixels, palette).compute()
     array([[0, 1]], dtype=uint8)
     """
+    pixels, mask = checked(pixels, mask)
     if pixels.shape[2] != palette.bands:
         msg = f"the pixels have {pixels.shape[2]} band(s), the palette has {palette.bands}"
         raise ParameterError(msg)

@@ -16,7 +16,7 @@ from kmdask import store
 from kmdask.client import Connection, connect
 from kmdask.colors import count_blocks, merge_tables, weighted_colors
 from kmdask.deepzoom import write_description, write_levels
-from kmdask.errors import ClusterError, ParameterError
+from kmdask.errors import ClusterError, ParameterError, writing
 from kmdask.fit import check_k, fit_palette
 from kmdask.image import CompressedImage
 from kmdask.metrics import measure
@@ -118,7 +118,7 @@ def compress(
             raster = open_raster(path, scratch=bundle / store.SCRATCH)
         with stages("count"):
             tables = count_blocks(raster.pixels, raster.mask)
-            table = merge_tables(tables, raster.pixels.name)
+            table = merge_tables(tables)
             (table, *_) = stages.run(connected, table, *map(_marker, tables))
             colors = weighted_colors(table, raster.pixels.shape[2])
         with stages("fit"):
@@ -145,7 +145,8 @@ def compress(
             seconds=stages.seconds,
             versions=versions(),
         )
-        report.write(bundle / store.REPORT)
+        with writing(target):
+            report.write(bundle / store.REPORT)
     return CompressedImage.read(target)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kmdask.errors import writing
 from kmdask.graphs import write_blocks
 from kmdask.palette import decode_block
 
@@ -53,5 +54,6 @@ def _write_jpeg(
     colors = decode_block(indices, palette)
     colors[indices == palette.nodata] = BACKGROUND
     image = Image.fromarray(colors if palette.bands > 1 else colors[:, :, 0])
-    image.save(path, format="JPEG", quality=QUALITY, optimize=True)
+    with writing(path):
+        image.save(path, format="JPEG", quality=QUALITY, optimize=True)
     return np.full((1, 1), path.stat().st_size)

@@ -13,7 +13,7 @@ import dask.array as da
 import numpy as np
 
 from kmdask.chunks import SHARD, TILE, ceil_div
-from kmdask.colors import ALL_VALID, valid_or_all
+from kmdask.colors import ALL_VALID, checked, valid_or_all
 from kmdask.kernels import tiles as kernels
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def pyramid(pixels: da.Array, mask: da.Array | None = None) -> Iterator[Level]:
     Parameters
     ----------
     pixels : dask array of shape (y, x, band), uint8
-        Chunked over y and x alone, in any way.
-    mask : dask array of shape (y, x), uint8 or bool, optional
-        0 where a pixel is invalid, chunked as the pixels.
+        In any chunks.
+    mask : dask array of shape (y, x), optional
+        0 where a pixel is invalid.
 
     Yields
     ------
@@ -64,7 +64,7 @@ def pyramid(pixels: da.Array, mask: da.Array | None = None) -> Iterator[Level]:
     >>> [level.pixels.compute()[:, :, 0].tolist() for level in pyramid(image)]
     [[[10, 20, 60], [30, 40, 80]], [[25, 70]], [[48]]]
     """
-    level = Level(pixels, None if mask is None else mask.astype(np.uint8))
+    level = Level(*checked(pixels, mask))
     while True:
         level = _joined(level, TILE)
         yield level

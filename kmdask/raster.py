@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 import dask
 import dask.array as da
@@ -16,7 +17,8 @@ import numpy as np
 import zarr
 from dask.delayed import delayed
 
-from kmdask.chunks import SHARD, TILE, plan_reads, split
+from kmdask.chunks import SHARD, plan_reads, split
+from kmdask.errors import writing
 from kmdask.graphs import block_names
 from kmdask.sources import ZarrSource, find_source
 
@@ -112,7 +114,8 @@ def _read(source: Source, chunk: tuple[int, int]) -> da.Array:
         chunks=(split(height, chunk[0]), split(width, chunk[1]), (source.bands + source.masked,)),
         dtype=np.uint8,
         meta=np.empty((0, 0, 0), np.uint8),
-        token="read",
+        # Named afresh each time: the file at a path may have changed since it was last read.
+        name=f"read-{uuid4().hex}",
     )
     return samples
 
@@ -138,15 +141,17 @@ def _spool(source: Source, path: Path) -> ZarrSource:
 def _copy_forward(source: Source, path: str) -> ZarrSource:
     height, width = source.shape
     samples = source.bands + source.masked
-    array = zarr.create_array(
-        path,
-        shape=(height, width, samples),
-        chunks=(TILE, SHARD, samples),
-        dtype=np.uint8,
-        compressors=None,
-        fill_value=0,
-    )
-    for top in range(0, height, TILE):
-        rows = slice(top, min(top + TILE, height))
-        array[rows] = source.read(rows, slice(0, width))
+    array = None
+    with writing(Path(path)):
+        for rows, columns, block in source.forward():
+            if array is None:
+                array = zarr.create_array(
+                    path,
+                    shape=(height, width, samples),
+                    chunks=(block.shape[0], min(block.shape[1], SHARD), samples),
+                    dtype=np.uint8,
+                    compressors=None,
+                    fill_value=0,
+                )
+            array[rows, columns] = block
     return replace(ZarrSource.open(path), bands=source.bands, masked=source.masked)

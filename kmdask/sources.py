@@ -6,8 +6,10 @@ opens the path for itself, for as long as it reads one window.
 
 from __future__ import annotations
 
+import lzma
 import threading
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,10 +21,15 @@ from rasterio.enums import ColorInterp, MaskFlags, PhotometricInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from kmdask.chunks import PIXELS, TILE
+from kmdask.colors import BANDS
 from kmdask.errors import SourceError, SourceNotFoundError, UnsupportedImageError
 from kmdask.georef import Georef
+from kmdask.png import verify_png
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
 GDAL_OPTIONS = {
@@ -40,6 +47,11 @@ PHOTOMETRIC = frozenset(
     {None, PhotometricInterp.black, PhotometricInterp.rgb, PhotometricInterp.ycbcr}
 )
 """TIFF colour models whose samples are grey or red, green and blue."""
+
+DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
+"""What zarr's codecs raise on damaged chunks."""
+
+COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 SUPPORTED = "8-bit grey or RGB, with or without an alpha band"
 
@@ -74,6 +86,9 @@ class Source(Protocol):
     def read(self, rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
         """Read a window of shape (y, x, sample): the bands, and the mask if there is one."""
 
+    def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[np.uint8]]]:
+        """Read everything once, in the order that is cheapest: rows, columns and samples."""
+
 
 def find_source(path: str) -> Source:
     """Recognise what is at a path and check that it is supported.
@@ -87,13 +102,12 @@ def find_source(path: str) -> Source:
     UnsupportedImageError
         If it is an image of a data type or with bands that are not supported.
     """
-    local = Path(path)
-    if "://" not in path and not path.startswith("/vsi"):
-        if not local.exists():
-            msg = f"there is no file {path!r}; check the path, and that every worker can see it"
-            raise SourceNotFoundError(msg)
-        if local.is_dir():
-            return ZarrSource.open(path)
+    if Path(path).is_dir():
+        return ZarrSource.open(path)
+    # GDAL knows names that are no files: https://..., /vsizip/..., HDF5:file.h5://array
+    if not (Path(path).exists() or ":" in path or path.startswith("/vsi")):
+        msg = f"there is no file {path!r}; check the path, and that every worker can see it"
+        raise SourceNotFoundError(msg)
     return RasterioSource.open(path)
 
 
@@ -107,8 +121,8 @@ class RasterioSource:
     masked: bool
     block: tuple[int, int]
     georef: Georef
-    stamp: tuple[int, int] | None = None
-    """Size and time of change of the file, so that Dask tells two versions of it apart."""
+    indexes: tuple[int, ...]
+    """The numbers of the bands in the file, red, green and blue in this order."""
 
     @classmethod
     def open(cls, path: str) -> RasterioSource:
@@ -126,35 +140,52 @@ class RasterioSource:
 
     @classmethod
     def _describe(cls, path: str, dataset: Any) -> RasterioSource:
-        bands = _color_bands(path, dataset)
-        if dataset.driver == "PNG":
-            _verify_png(path)
+        indexes = _color_bands(path, dataset)
+        if dataset.driver == "PNG" and Path(path).is_file():
+            verify_png(Path(path))
         whole = dataset.driver in WHOLE_IMAGE_DRIVERS
-        stat = Path(path).stat() if Path(path).exists() else None
-        identity = dataset.transform.is_identity
+        placed = not dataset.transform.is_identity
         return cls(
             path=path,
             shape=dataset.shape,
-            bands=bands,
+            bands=len(indexes),
             masked=any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums),
             block=dataset.shape if whole else dataset.block_shapes[0],
             georef=Georef(
                 crs_wkt=dataset.crs.to_wkt() if dataset.crs else None,
-                transform=None if identity else tuple(dataset.transform)[:6],
+                transform=tuple(dataset.transform)[:6] if placed else None,
             ),
-            stamp=stat and (stat.st_size, stat.st_mtime_ns),
+            indexes=indexes,
         )
 
     def read(self, rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
         """Read a window of shape (y, x, sample), band by band in memory as GDAL gives it."""
+        with rasterio.Env(**GDAL_OPTIONS), self._opened(rows, columns) as dataset:
+            return self._window(dataset, rows, columns)
+
+    def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[np.uint8]]]:
+        """Read strips of full rows from one open file, which decodes it once."""
+        height, width = self.shape
+        columns = slice(0, width)
+        step = max(1, min(TILE, PIXELS // width))
+        with rasterio.Env(**GDAL_OPTIONS), self._opened(slice(0, height), columns) as dataset:
+            for top in range(0, height, step):
+                rows = slice(top, min(top + step, height))
+                yield rows, columns, self._window(dataset, rows, columns)
+
+    def _opened(self, rows: slice, columns: slice) -> Any:
+        try:
+            return open_dataset(self.path)
+        except RasterioError as error:
+            raise _damaged(self.path, rows, columns, error) from error
+
+    def _window(self, dataset: Any, rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
         window = Window.from_slices(rows, columns)
         out = np.empty((self.bands + self.masked, window.height, window.width), np.uint8)
         try:
-            with rasterio.Env(**GDAL_OPTIONS), open_dataset(self.path) as dataset:
-                indexes = list(range(1, self.bands + 1))
-                dataset.read(indexes, window=window, out=out[: self.bands])
-                if self.masked:
-                    out[self.bands] = dataset.dataset_mask(window=window)
+            dataset.read(list(self.indexes), window=window, out=out[: self.bands])
+            if self.masked:
+                out[self.bands] = dataset.dataset_mask(window=window)
         except RasterioError as error:
             raise _damaged(self.path, rows, columns, error) from error
         return np.moveaxis(out, 0, 2)
@@ -206,11 +237,20 @@ class ZarrSource:
         try:
             array = zarr.open_array(self.path, mode="r")
             block = np.asarray(array[tuple(window[axis] for axis in self.axes)])
-        except (OSError, ValueError, RuntimeError) as error:
+        except DECODING_ERRORS as error:
             raise _damaged(self.path, rows, columns, error) from error
         if self.axes == "syx":
             return np.moveaxis(block, 0, 2)
         return block.reshape(*block.shape[:2], -1)
+
+    def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[np.uint8]]]:
+        """Read chunk by chunk as they are stored."""
+        (height, width), (tall, wide) = self.shape, self.block
+        for top in range(0, height, tall):
+            for left in range(0, width, wide):
+                rows = slice(top, min(top + tall, height))
+                columns = slice(left, min(left + wide, width))
+                yield rows, columns, self.read(rows, columns)
 
 
 _opening = threading.Lock()
@@ -224,8 +264,8 @@ def open_dataset(*args: Any, **kwargs: Any) -> Any:
         return rasterio.open(*args, **kwargs)
 
 
-def _color_bands(path: str, dataset: Any) -> int:
-    """Check that the bands are colours as supported; return how many there are without alpha."""
+def _color_bands(path: str, dataset: Any) -> tuple[int, ...]:
+    """Check that the bands are colours as supported; return their numbers, without alpha."""
     if dataset.count == 0:
         raise _unsupported(path, "it has no bands of its own, only subdatasets: name one of them")
     if set(dataset.dtypes) != {"uint8"}:
@@ -233,18 +273,25 @@ def _color_bands(path: str, dataset: Any) -> int:
     meaning = dataset.colorinterp
     if ColorInterp.palette in meaning:
         raise _unsupported(path, "its pixels are indices into a colour table already")
-    alpha = ColorInterp.alpha in meaning
-    names = ", ".join(interp.name for interp in meaning)
-    if (dataset.count, alpha) not in {(1, False), (2, True), (3, False), (4, True)}:
+    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+    if bits != "8":
+        raise _unsupported(path, f"it has {bits} bits a sample")
+    if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE"):
+        raise _unsupported(path, "its grey is inverted (0 is white)")
+    indexes = [i for i, band in enumerate(meaning, start=1) if band != ColorInterp.alpha]
+    names = ", ".join(band.name for band in meaning)
+    if len(indexes) not in BANDS or dataset.count - len(indexes) > 1:
         raise _unsupported(path, f"its {dataset.count} band(s) are {names}")
-    if alpha and meaning[-1] != ColorInterp.alpha:
-        raise _unsupported(path, f"its alpha band is not the last: {names}")
     if ColorInterp.cyan in meaning or dataset.photometric not in PHOTOMETRIC:
         raise _unsupported(path, f"its colour model is {dataset.photometric or names}")
-    return int(dataset.count) - alpha
+    if set(COLORS) <= set(meaning):
+        indexes = [meaning.index(color) + 1 for color in COLORS]
+    return tuple(indexes)
 
 
 def _zarr_axes(path: str, shape: tuple[int, ...]) -> str:
+    if 0 in shape:
+        raise _unsupported(path, f"its shape is {shape}, which has no pixels")
     if len(shape) == 2:
         return "yx"
     if len(shape) == 3 and 1 <= shape[2] <= 4:
@@ -252,18 +299,6 @@ def _zarr_axes(path: str, shape: tuple[int, ...]) -> str:
     if len(shape) == 3 and 1 <= shape[0] <= 4:
         return "syx"
     raise _unsupported(path, f"its shape is {shape}, not (y, x), (y, x, band) or (band, y, x)")
-
-
-def _verify_png(path: str) -> None:
-    # GDAL reads a PNG that ends too early without a word and leaves the rest black.
-    from PIL.PngImagePlugin import PngImageFile
-
-    try:
-        with Path(path).open("rb") as file:
-            PngImageFile(file).verify()
-    except (OSError, SyntaxError) as error:
-        msg = f"{path!r} is a damaged or incomplete PNG: {error}; fetch it again"
-        raise SourceError(msg) from error
 
 
 def _unsupported(path: str, reason: str) -> UnsupportedImageError:

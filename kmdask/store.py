@@ -14,6 +14,7 @@ It is written under another name beside its target and renamed when all of it is
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
@@ -28,7 +29,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from kmdask.chunks import TILE, shard_shape
-from kmdask.errors import BundleError, KmdaskError, OutputError, OutputExistsError
+from kmdask.errors import BundleError, OutputExistsError, writing
 from kmdask.georef import Georef
 from kmdask.graphs import write_blocks
 from kmdask.palette import Palette
@@ -48,6 +49,9 @@ IMAGE, TILES, TILES_FILES = "image.zarr", "tiles.dzi", "tiles_files"
 PREVIEW, REPORT = "preview.jpg", "report.json"
 SCRATCH = "scratch"
 """Temporary files of a run, inside the directory it writes; gone when the bundle is published."""
+
+ATTRIBUTES = "kmdask"
+"""The attribute of ``image.zarr`` that tells a bundle."""
 
 ZSTD_LEVEL = 3
 
@@ -95,7 +99,7 @@ def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     _check_free(out, overwrite=overwrite)
     staging = out.parent / f".{out.name}.partial-{uuid.uuid4().hex[:8]}"
-    for left in sorted(out.parent.glob(f".{out.name}.partial-*")):
+    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*")):
         logger.warning("%s was left by a run that is still going or was cut off; "
                        "remove it if none is going", left)  # fmt: skip
     with writing(out):
@@ -111,30 +115,22 @@ def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing into an `OutputError` that names the path."""
-    try:
-        yield
-    except KmdaskError:
-        raise
-    except OSError as error:
-        msg = (
-            f"cannot write {str(path)!r}: {error.strerror or error}; choose an output where there "
-            "is a directory, permission and space on every machine that takes part"
-        )
-        raise OutputError(msg) from error
-
-
 def _check_free(out: Path, *, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if not overwrite:
         msg = f"{str(out)!r} exists already; give another output, or overwrite=True (--overwrite)"
         raise OutputExistsError(msg)
-    if not (out / IMAGE / "zarr.json").is_file():
+    if not _is_bundle(out):
         msg = f"{str(out)!r} is no kmdask bundle and is not overwritten; give another output"
         raise OutputExistsError(msg)
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        return ATTRIBUTES in zarr.open_group(path / IMAGE, mode="r").attrs
+    except (OSError, ValueError):
+        return False
 
 
 def _replace(staging: Path, out: Path) -> None:
@@ -149,7 +145,10 @@ def _replace(staging: Path, out: Path) -> None:
     except OSError:
         old.rename(out)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def create_image(bundle: Path, shape: tuple[int, int], palette: Palette, header: Header) -> None:
@@ -172,7 +171,7 @@ def create_image(bundle: Path, shape: tuple[int, int], palette: Palette, header:
             chunks=palette.colors.shape,
             dimension_names=("index", "band"),
         )
-        group.attrs["kmdask"] = {
+        group.attrs[ATTRIBUTES] = {
             "format_version": FORMAT_VERSION,
             "k": header.k,
             "seed": header.seed,
@@ -237,26 +236,37 @@ def read_image(bundle: Path) -> tuple[da.Array, Palette, Header]:
         raise BundleError(msg)
     try:
         group = zarr.open_group(bundle / IMAGE, mode="r")
-        fields: Any = group.attrs["kmdask"]
-        version = fields["format_version"]
-        if version != FORMAT_VERSION:
-            msg = (
-                f"{str(bundle)!r} has format version {version}, this kmdask reads "
-                f"{FORMAT_VERSION}; install the version of kmdask that wrote it"
-            )
-            raise BundleError(msg)
+        fields: Any = group.attrs[ATTRIBUTES]
+        _check_version(bundle, fields["format_version"])
         indices: Any = group["indices"]
         colors: Any = group["palette"]
+        palette = Palette(np.asarray(colors[:]))
         header = Header(
             k=fields["k"],
             seed=fields["seed"],
             masked=fields["nodata"] is not None,
             georef=Georef.from_dict(fields),
         )
-        lazy = da.from_zarr(indices, chunks=indices.shards, name=None)
-        return lazy, Palette(np.asarray(colors[:])), header
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        if isinstance(error, KmdaskError):
-            raise
+        _check_indices(indices, palette, fields["nodata"])
+        return da.from_zarr(indices, chunks=indices.shards), palette, header
+    except BundleError:
+        raise
+    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         msg = f"{str(bundle)!r} is damaged: {error!r}; compress the image again"
         raise BundleError(msg) from error
+
+
+def _check_version(bundle: Path, version: object) -> None:
+    if version != FORMAT_VERSION:
+        msg = (
+            f"{str(bundle)!r} has format version {version}, this kmdask reads {FORMAT_VERSION}; "
+            "install the version of kmdask that wrote it"
+        )
+        raise BundleError(msg)
+
+
+def _check_indices(indices: Any, palette: Palette, nodata: object) -> None:
+    if indices.ndim != 2 or indices.dtype != np.uint8:
+        raise ValueError(f"indices are {indices.dtype} of shape {indices.shape}")
+    if nodata not in (None, palette.nodata):
+        raise ValueError(f"nodata is {nodata} for {len(palette)} colours")

@@ -27,10 +27,11 @@ UTM = {"crs": CRS.from_epsg(32629), "transform": Affine(10, 0, 5e5, 0, -10, 6e6)
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Chunks of 32 pixels, so that small images have many, and strips of more are copied."""
-    for module in (chunks, raster):
+    for module in (chunks, sources):
         monkeypatch.setattr(module, "TILE", 16)
+        monkeypatch.setattr(module, "PIXELS", 32 * 32)
+    for module in (chunks, raster):
         monkeypatch.setattr(module, "SHARD", 32)
-    monkeypatch.setattr(chunks, "PIXELS", 32 * 32)
 
 
 def load(opened):
@@ -296,9 +297,8 @@ def test_sizes_of_sources(tmp_path, scene, write_raster, write_zarr):
 def test_a_damaged_tile_is_named_by_its_rows_and_columns(
     tmp_path, monkeypatch, scene, write_raster
 ):
-    for module in (chunks, raster):
-        monkeypatch.setattr(module, "TILE", 16)
-        monkeypatch.setattr(module, "SHARD", 16)
+    monkeypatch.setattr(chunks, "TILE", 16)
+    monkeypatch.setattr(chunks, "SHARD", 16)
     path = write_raster(
         tmp_path / "a.tif",
         scene(83, 70),
@@ -404,3 +404,11 @@ def test_real_odd_files(real_image, read_raster, name):
         with pytest.raises(ODD[name]) as caught:
             load(open_raster(path))
         assert name in str(caught.value)
+
+
+def test_two_versions_of_a_path_are_told_apart(tmp_path, scene, write_raster):
+    # On a cluster a task of the same name is the same task: old pixels would come back.
+    path = write_raster(tmp_path / "a.tif", scene(40, 50, seed=0))
+    before = open_raster(path)
+    write_raster(path, scene(40, 50, seed=1))
+    assert open_raster(path).pixels.name != before.pixels.name

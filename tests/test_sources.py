@@ -234,15 +234,3 @@ def test_a_source_that_vanishes_is_named(tmp_path, scene, write_raster, write_za
     path.rename(tmp_path / "elsewhere")
     with pytest.raises(SourceError, match=r"gone.*rows 0 to 40, columns 0 to 50"):
         source.read(*EVERYTHING)
-
-
-@pytest.mark.parametrize("kind", ["tif", "zarr"])
-def test_two_versions_of_a_path_are_told_apart(tmp_path, scene, write_raster, write_zarr, kind):
-    # On a cluster a source that looks the same is the same task: old pixels would come back.
-    path = str(tmp_path / "a")
-    write = write_raster if kind == "tif" else write_zarr
-    options = {} if kind == "tif" else {"overwrite": True}
-    write(path, scene(40, 50, seed=0), **options)
-    before = find_source(path)
-    write(path, scene(40, 50, seed=1), **options)
-    assert find_source(path) != before

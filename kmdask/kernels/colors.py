@@ -160,22 +160,31 @@ def _candidates(
     side: int,
     candidates: npt.NDArray[np.int64],
 ) -> int:
-    """Find the entries that are nearest to some colour of a cell; return how many there are."""
-    gaps = np.zeros(entries.shape[0], np.int64)
-    bound = 1 << 30
+    """Find the entries that can be nearest to a colour of a cell; return how many there are.
+
+    Of all entries the one nearest to the middle of the cell is a good judge of the others: one
+    that is farther than it in every corner of the cell is farther in all of it, because the
+    difference of two squared distances is linear (Kanungo et al. 2002).
+    """
+    judge = 0
+    least = 1 << 30
     for i in range(entries.shape[0]):
-        reach = 0
+        distance = 0
         for band in range(3):
-            below = corner[band] - entries[i, band]
-            above = -below - side
-            gap = max(below, above, 0)
-            far = max(below, above) + side
-            gaps[i] += gap * gap
-            reach += far * far
-        bound = min(bound, reach)
+            gap = 2 * (entries[i, band] - corner[band]) - side
+            distance += gap * gap
+        if distance < least:
+            least = distance
+            judge = i
     n = 0
     for i in range(entries.shape[0]):
-        if gaps[i] <= bound:
+        # How much nearer than the judge the entry is, doubled, where it is nearest by most.
+        gain = 0
+        for band in range(3):
+            step = entries[i, band] - entries[judge, band]
+            far = corner[band] + (side if step > 0 else 0)
+            gain += step * (2 * far - entries[i, band] - entries[judge, band])
+        if gain > 0 or (gain == 0 and i <= judge):
             candidates[n] = i
             n += 1
     return n
@@ -185,10 +194,9 @@ def _candidates(
 def nearest_table(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The nearest palette entry of every colour there is.
 
-    Works cell by cell of 8 values a band. An entry can be nearest somewhere in a cell only if it
-    is no farther from the cell than the farthest that some other entry can be from any colour in
-    it; the colours of the cell are compared with those few entries. Distances are integers, so the
-    table is exact, and ties go to the lowest index.
+    Works cell by cell of 8 values a band: the colours of a cell are compared with those few
+    entries alone that can be nearest to one of them. Distances are integers, so the table is
+    exact, and ties go to the lowest index.
 
     Parameters
     ----------
@@ -198,7 +206,13 @@ def nearest_table(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     Returns
     -------
     uint8 array of shape (2**24,)
-        Indexed by Morton code.
+        Indexed by Morton code. Cells in which no colour has as few bands are left at 0.
+
+    References
+    ----------
+    .. [1] T. Kanungo et al., "An efficient k-means clustering algorithm: analysis and
+       implementation", IEEE Transactions on Pattern Analysis and Machine Intelligence 24 (2002)
+       881-892.
     """
     k, bands = palette.shape
     entries = np.zeros((k, 3), np.int64)
@@ -209,6 +223,8 @@ def nearest_table(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     for start in range(0, 1 << CODE_BITS, 1 << CELL_BITS):
         for band in range(3):
             corner[band] = _gather(np.uint32(start) >> np.uint32(2 - band))
+        if corner[bands:].any():
+            continue
         n = _candidates(entries, corner, (1 << (CELL_BITS // 3)) - 1, candidates)
         for code in range(start, start + (1 << CELL_BITS)):
             red = np.int64(_gather(np.uint32(code) >> np.uint32(2)))
