@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+SUPPORTED = "8-bit grey or RGB, with or without an alpha band"
+
+
 class KmdaskError(Exception):
     """Base class of every error that kmdask raises on purpose."""
 
@@ -38,6 +41,15 @@ class ParameterError(KmdaskError, ValueError):
 class SourceError(KmdaskError, OSError):
     """The source image cannot be read, wholly or in part."""
 
+    @classmethod
+    def within(cls, path: str, rows: slice, columns: slice, error: Exception) -> SourceError:
+        """Say that a window cannot be read."""
+        return cls(
+            f"{path!r} cannot be read at rows {rows.start} to {rows.stop}, columns "
+            f"{columns.start} to {columns.stop}: {error.__cause__ or error}; the file is damaged "
+            "or incomplete there, so fetch it again or cut that part off"
+        )
+
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
     """There is nothing at the path of the source image."""
@@ -45,6 +57,11 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 
 class UnsupportedImageError(KmdaskError, ValueError):
     """The image can be read, but its data type or bands are not supported."""
+
+    @classmethod
+    def of(cls, path: str, reason: str) -> UnsupportedImageError:
+        """Say what about an image is not supported, and what is."""
+        return cls(f"{path!r} is not supported: {reason}; this version takes {SUPPORTED}")
 
 
 class EmptyImageError(KmdaskError, ValueError):

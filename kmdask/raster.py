@@ -20,7 +20,8 @@ from dask.delayed import delayed
 from kmdask.chunks import SHARD, plan_reads, split
 from kmdask.errors import writing
 from kmdask.graphs import block_names
-from kmdask.sources import ZarrSource, find_source
+from kmdask.sources import find_source
+from kmdask.zarr_source import ZarrSource
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""What can be opened for reading: rasters through rasterio, arrays through zarr.
+"""What can be opened for reading: rasters through rasterio, and zarr arrays.
 
 A source is an address with a description. It pickles, it holds no open file, and every worker
 opens the path for itself, for as long as it reads one window.
@@ -6,17 +6,14 @@ opens the path for itself, for as long as it reads one window.
 
 from __future__ import annotations
 
-import lzma
 import threading
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import rasterio
-import zarr
 from rasterio.enums import ColorInterp, MaskFlags, PhotometricInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
@@ -26,6 +23,7 @@ from kmdask.colors import BANDS
 from kmdask.errors import SourceError, SourceNotFoundError, UnsupportedImageError
 from kmdask.georef import Georef
 from kmdask.png import verify_png
+from kmdask.zarr_source import ZarrSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,12 +46,7 @@ PHOTOMETRIC = frozenset(
 )
 """TIFF colour models whose samples are grey or red, green and blue."""
 
-DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
-"""What zarr's codecs raise on damaged chunks."""
-
 COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-
-SUPPORTED = "8-bit grey or RGB, with or without an alpha band"
 
 
 class Source(Protocol):
@@ -177,7 +170,7 @@ class RasterioSource:
         try:
             return open_dataset(self.path)
         except RasterioError as error:
-            raise _damaged(self.path, rows, columns, error) from error
+            raise SourceError.within(self.path, rows, columns, error) from error
 
     def _window(self, dataset: Any, rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
         window = Window.from_slices(rows, columns)
@@ -187,70 +180,8 @@ class RasterioSource:
             if self.masked:
                 out[self.bands] = dataset.dataset_mask(window=window)
         except RasterioError as error:
-            raise _damaged(self.path, rows, columns, error) from error
+            raise SourceError.within(self.path, rows, columns, error) from error
         return np.moveaxis(out, 0, 2)
-
-
-@dataclass(frozen=True)
-class ZarrSource:
-    """A zarr array of version 2 or 3, of shape (y, x), (y, x, sample) or (sample, y, x)."""
-
-    path: str
-    shape: tuple[int, int]
-    bands: int
-    masked: bool
-    block: tuple[int, int]
-    axes: str
-    """The order of the stored axes, one letter each: "yx", "yxs" or "syx"."""
-
-    georef: Georef = Georef()  # noqa: RUF009  frozen
-
-    @classmethod
-    def open(cls, path: str) -> ZarrSource:
-        """Describe the array at a path."""
-        try:
-            array = zarr.open_array(path, mode="r")
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-            msg = (
-                f"{path!r} is a directory but no zarr array: {error}; give the path of the array "
-                "itself, such as group.zarr/array"
-            )
-            raise SourceError(msg) from error
-        if array.dtype != np.uint8:
-            raise _unsupported(path, f"its data type is {array.dtype}")
-        axes = _zarr_axes(path, array.shape)
-        samples = array.shape[axes.index("s")] if "s" in axes else 1
-        y, x = axes.index("y"), axes.index("x")
-        chunk = array.shards or array.chunks
-        return cls(
-            path=path,
-            shape=(array.shape[y], array.shape[x]),
-            bands=samples - (samples in {2, 4}),
-            masked=samples in {2, 4},
-            block=(chunk[y], chunk[x]),
-            axes=axes,
-        )
-
-    def read(self, rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
-        """Read a window of shape (y, x, sample)."""
-        window = {"y": rows, "x": columns, "s": slice(None)}
-        try:
-            array = zarr.open_array(self.path, mode="r")
-            block = np.asarray(array[tuple(window[axis] for axis in self.axes)])
-        except DECODING_ERRORS as error:
-            raise _damaged(self.path, rows, columns, error) from error
-        if self.axes == "syx":
-            return np.moveaxis(block, 0, 2)
-        return block.reshape(*block.shape[:2], -1)
-
-    def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[np.uint8]]]:
-        """Read chunk by chunk as they are stored."""
-        (height, width), (tall, wide) = self.shape, self.block
-        for top in range(0, height, tall):
-            for left in range(0, width, wide):
-                rows = slice(top, min(top + tall, height))
-                columns = slice(left, min(left + wide, width))
-                yield rows, columns, self.read(rows, columns)
 
 
 _opening = threading.Lock()
@@ -266,50 +197,36 @@ def open_dataset(*args: Any, **kwargs: Any) -> Any:
 
 def _color_bands(path: str, dataset: Any) -> tuple[int, ...]:
     """Check that the bands are colours as supported; return their numbers, without alpha."""
+    if objection := _objection(dataset):
+        raise UnsupportedImageError.of(path, objection)
+    meaning = dataset.colorinterp
+    if set(COLORS) <= set(meaning):
+        return tuple(meaning.index(color) + 1 for color in COLORS)
+    return tuple(_without_alpha(meaning))
+
+
+def _without_alpha(meaning: tuple[ColorInterp, ...]) -> list[int]:
+    return [i for i, band in enumerate(meaning, start=1) if band != ColorInterp.alpha]
+
+
+def _objection(dataset: Any) -> str | None:
+    """What about an image is not supported; None if all is."""
     if dataset.count == 0:
-        raise _unsupported(path, "it has no bands of its own, only subdatasets: name one of them")
+        return "it has no bands of its own, only subdatasets: name one of them"
     if set(dataset.dtypes) != {"uint8"}:
-        raise _unsupported(path, f"its data type is {', '.join(sorted(set(dataset.dtypes)))}")
+        return f"its data type is {', '.join(sorted(set(dataset.dtypes)))}"
     meaning = dataset.colorinterp
     if ColorInterp.palette in meaning:
-        raise _unsupported(path, "its pixels are indices into a colour table already")
+        return "its pixels are indices into a colour table already"
     bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
     if bits != "8":
-        raise _unsupported(path, f"it has {bits} bits a sample")
+        return f"it has {bits} bits a sample"
     if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE"):
-        raise _unsupported(path, "its grey is inverted (0 is white)")
-    indexes = [i for i, band in enumerate(meaning, start=1) if band != ColorInterp.alpha]
+        return "its grey is inverted (0 is white)"
+    colors = len(_without_alpha(meaning))
     names = ", ".join(band.name for band in meaning)
-    if len(indexes) not in BANDS or dataset.count - len(indexes) > 1:
-        raise _unsupported(path, f"its {dataset.count} band(s) are {names}")
+    if colors not in BANDS or dataset.count - colors > 1:
+        return f"its {dataset.count} band(s) are {names}"
     if ColorInterp.cyan in meaning or dataset.photometric not in PHOTOMETRIC:
-        raise _unsupported(path, f"its colour model is {dataset.photometric or names}")
-    if set(COLORS) <= set(meaning):
-        indexes = [meaning.index(color) + 1 for color in COLORS]
-    return tuple(indexes)
-
-
-def _zarr_axes(path: str, shape: tuple[int, ...]) -> str:
-    if 0 in shape:
-        raise _unsupported(path, f"its shape is {shape}, which has no pixels")
-    if len(shape) == 2:
-        return "yx"
-    if len(shape) == 3 and 1 <= shape[2] <= 4:
-        return "yxs"
-    if len(shape) == 3 and 1 <= shape[0] <= 4:
-        return "syx"
-    raise _unsupported(path, f"its shape is {shape}, not (y, x), (y, x, band) or (band, y, x)")
-
-
-def _unsupported(path: str, reason: str) -> UnsupportedImageError:
-    msg = f"{path!r} is not supported: {reason}; this version takes {SUPPORTED}"
-    return UnsupportedImageError(msg)
-
-
-def _damaged(path: str, rows: slice, columns: slice, error: Exception) -> SourceError:
-    msg = (
-        f"{path!r} cannot be read at rows {rows.start} to {rows.stop}, columns {columns.start} to "
-        f"{columns.stop}: {error.__cause__ or error}; the file is damaged or incomplete there, "
-        "so fetch it again or cut that part off"
-    )
-    return SourceError(msg)
+        return f"its colour model is {dataset.photometric or names}"
+    return None
