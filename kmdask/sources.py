@@ -197,7 +197,7 @@ def open_dataset(*args: Any, **kwargs: Any) -> Any:
 
 def _color_bands(path: str, dataset: Any) -> tuple[int, ...]:
     """Check that the bands are colours as supported; return their numbers, without alpha."""
-    if objection := _objection(dataset):
+    for objection in _objections(dataset):
         raise UnsupportedImageError.of(path, objection)
     meaning = dataset.colorinterp
     if set(COLORS) <= set(meaning):
@@ -209,24 +209,23 @@ def _without_alpha(meaning: tuple[ColorInterp, ...]) -> list[int]:
     return [i for i, band in enumerate(meaning, start=1) if band != ColorInterp.alpha]
 
 
-def _objection(dataset: Any) -> str | None:
-    """What about an image is not supported; None if all is."""
+def _objections(dataset: Any) -> Iterator[str]:
+    """What about an image is not supported, the gravest first."""
     if dataset.count == 0:
-        return "it has no bands of its own, only subdatasets: name one of them"
+        yield "it has no bands of its own, only subdatasets: name one of them"
     if set(dataset.dtypes) != {"uint8"}:
-        return f"its data type is {', '.join(sorted(set(dataset.dtypes)))}"
+        yield f"its data type is {', '.join(sorted(set(dataset.dtypes)))}"
     meaning = dataset.colorinterp
     if ColorInterp.palette in meaning:
-        return "its pixels are indices into a colour table already"
+        yield "its pixels are indices into a colour table already"
     bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
     if bits != "8":
-        return f"it has {bits} bits a sample"
+        yield f"it has {bits} bits a sample"
     if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE"):
-        return "its grey is inverted (0 is white)"
+        yield "its grey is inverted (0 is white)"
     colors = len(_without_alpha(meaning))
     names = ", ".join(band.name for band in meaning)
     if colors not in BANDS or dataset.count - colors > 1:
-        return f"its {dataset.count} band(s) are {names}"
+        yield f"its {dataset.count} band(s) are {names}"
     if ColorInterp.cyan in meaning or dataset.photometric not in PHOTOMETRIC:
-        return f"its colour model is {dataset.photometric or names}"
-    return None
+        yield f"its colour model is {dataset.photometric or names}"
