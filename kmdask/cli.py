@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from kmdask.image import CompressedImage
     from kmdask.progress import Progress
 
+EXAMPLES = """\b
+Examples:
+  kmdask compress scene.tif -k 16            writes scene.kmdask/
+  kmdask info scene.kmdask                   says what is in it
+  kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
+"""
+
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
 
@@ -55,16 +62,10 @@ def compressing(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
 @click.version_option(__version__, prog_name="kmdask")
 def main() -> None:
-    r"""Compress images of any size into palette images, by k-means on Dask.
-
-    \b
-    kmdask compress scene.tif -k 16     writes scene.kmdask/
-    kmdask info scene.kmdask            says what is in it
-    kmdask decompress scene.kmdask colors.tif
-    """
+    """Compress images of any size into palette images, by k-means on Dask."""
 
 
 @main.command()
