@@ -148,6 +148,9 @@ def _compress(
 
     level = LEVELS[-1 if quiet else min(verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    if not verbose:
+        # What a failed task logs on its worker is told once already, by the error.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
     told: Progress = progress.Silent() if quiet else progress.Terminal()
     with plain_errors():
         image = pipeline.compress(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+import json
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,6 +21,9 @@ Connection: TypeAlias = "Client | str | None"
 
 LOOPBACK = "127.0.0.1"
 DASHBOARD_PORT = 8787
+
+PATIENCE = "10s"
+"""How long a scheduler may take to answer."""
 
 
 @contextmanager
@@ -43,22 +47,26 @@ def connect(client: Connection = None) -> Iterator[Client]:
     Raises
     ------
     ClusterError
-        If the cluster cannot be reached.
+        If the cluster cannot be reached, or is lost within the block.
     """
-    from distributed import Client
+    from distributed import CancelledError, Client, KilledWorker
+    from distributed.comm.core import CommClosedError
 
     given = client if isinstance(client, Client) else None if client else _current_client()
-    if given is not None:
-        with given.as_current():
-            yield given
-        return
     address = client or dask.config.get("scheduler-address", None)
-    if address is None:
-        with local_cluster() as cluster, Client(cluster) as connected:
-            yield connected
-        return
-    with _reach(str(address)) as connected:
-        yield connected
+    try:
+        if given is not None:
+            with given.as_current():
+                yield given
+        elif address is None:
+            with local_cluster() as cluster, _reach(cluster) as connected, connected.as_current():
+                yield connected
+        else:
+            with _reach(str(address)) as connected, connected.as_current():
+                yield connected
+    except (CancelledError, CommClosedError, KilledWorker) as error:
+        msg = f"the Dask cluster was lost while it worked: {error}; see its logs, then try again"
+        raise ClusterError(msg) from error
 
 
 @contextmanager
@@ -66,20 +74,19 @@ def local_cluster() -> Iterator[LocalCluster]:
     """Start a cluster in this process, with a thread for each core, on the loopback address."""
     from distributed import LocalCluster
 
+    port = DASHBOARD_PORT if _is_free(DASHBOARD_PORT) else 0
     # The in-process scheduler names the machine in its link, where the dashboard does not listen.
     link = {"distributed.dashboard.link": f"http://{LOOPBACK}:{{port}}/status"}
-    with dask.config.set(link):
-        with warnings.catch_warnings():
-            # Where the port is taken Dask takes another one, and the link says which.
-            warnings.filterwarnings("ignore", f"Port {DASHBOARD_PORT} is already in use")
-            cluster = LocalCluster(
-                processes=False,
-                n_workers=1,
-                dashboard_address=f"{LOOPBACK}:{DASHBOARD_PORT}",
-                worker_dashboard_address=f"{LOOPBACK}:0",
-            )
-        with cluster:
-            yield cluster
+    with (
+        dask.config.set(link),
+        LocalCluster(
+            processes=False,
+            n_workers=1,
+            dashboard_address=f"{LOOPBACK}:{port}",
+            worker_dashboard_address=f"{LOOPBACK}:0",
+        ) as cluster,
+    ):
+        yield cluster
 
 
 def _current_client() -> Client | None:
@@ -92,21 +99,38 @@ def _current_client() -> Client | None:
     return client
 
 
-def _reach(address: str) -> Client:
+def _reach(where: LocalCluster | str) -> Client:
     from distributed import Client
 
+    if isinstance(where, str) and where.endswith(".json"):
+        where = _scheduler_in(Path(where))
     try:
-        if address.endswith(".json"):
-            if not Path(address).is_file():
-                msg = f"there is no scheduler file {address!r}; start dask-scheduler with it first"
-                raise ClusterError(msg)
-            return Client(scheduler_file=address)
-        return Client(address)
+        # Were it the default, a client that fails here would stay so and be used by the next run.
+        return Client(where, set_as_default=False, timeout=PATIENCE)
     except (OSError, ValueError) as error:
-        if isinstance(error, ClusterError):
-            raise
         msg = (
-            f"there is no Dask scheduler at {address!r}: {error}; start one with `dask scheduler`, "
+            f"there is no Dask scheduler at {where!r}: {error}; start one with `dask scheduler`, "
             "or leave the address out to use this machine"
         )
         raise ClusterError(msg) from error
+
+
+def _scheduler_in(file: Path) -> str:
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        msg = (
+            f"{str(file)!r} is no scheduler file: {error!r}; "
+            f"start one with `dask scheduler --scheduler-file {file}` first"
+        )
+        raise ClusterError(msg) from error
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True

@@ -135,8 +135,11 @@ def checked(pixels: da.Array, mask: da.Array | None = None) -> tuple[da.Array, d
 def count_blocks(pixels: da.Array, mask: da.Array | None = None) -> list[Delayed]:
     """The lazy `ColorTable` of each chunk of an image."""
     pixels, mask = checked(pixels, mask)
-    blocks = pixels.to_delayed().ravel()
-    masks = [ALL_VALID] * len(blocks) if mask is None else mask.to_delayed().ravel()
+    # Optimized apart from each other, pixels and mask would read every chunk twice.
+    blocks = pixels.to_delayed(optimize_graph=False).ravel()
+    masks = (
+        [ALL_VALID] * len(blocks) if mask is None else mask.to_delayed(optimize_graph=False).ravel()
+    )
     names = block_names("count", (pixels.name, mask), len(blocks))
     count = delayed(_count, pure=True)
     return [

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
 
 from kmdask.errors import ParameterError
+from kmdask.grey import best_levels
 from kmdask.palette import ENTRIES, Palette
 from kmdask.seeding import best_start
 
@@ -38,7 +40,7 @@ def fit_palette(
         The counted colours of an image.
     k : int
         Palette entries asked for, from 1 to 256. An image of at most that many colours gets
-        exactly its own.
+        exactly its own, and a grey image the best there is.
     seed : int, default 0
         The same seed gives the same palette.
     estimator : scikit-learn compatible clusterer, optional
@@ -68,12 +70,16 @@ def fit_palette(
     >>> fit_palette(count_colors(image), 2)
     Palette(['#010101', '#fafafa'])
     """
-    check_k(k)
+    k = check_k(k)
     if len(colors) <= k:
         return Palette.from_centers(colors.colors.compute())
     if estimator is not None:
         model = _prepared(estimator, k, seed)
         return Palette.from_centers(_fit_other(model, colors, pixels, mask))
+    if colors.colors.shape[1] == 1:
+        values, counts = dask.compute(colors.colors[:, 0], colors.counts)
+        levels = best_levels(values.astype(np.int64), counts, k)
+        return Palette(levels[:, None].astype(np.uint8))
     from kmdask.kmeans import KMeans
 
     model = KMeans(k, init=best_start(colors, k, seed), tol=TOL)
@@ -81,11 +87,12 @@ def fit_palette(
     return Palette.from_centers(model.cluster_centers_)
 
 
-def check_k(k: object) -> None:
-    """Raise a `ParameterError` unless `k` is an integer from 1 to 256."""
+def check_k(k: object) -> int:
+    """Return `k` as an int; raise a `ParameterError` unless it is one from 1 to 256."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= ENTRIES:
         msg = f"k is the number of colours, an integer from 1 to {ENTRIES}; got {k!r}"
         raise ParameterError(msg)
+    return int(k)
 
 
 def flatten(pixels: da.Array, mask: da.Array | None = None) -> da.Array:
@@ -114,12 +121,16 @@ def flatten(pixels: da.Array, mask: da.Array | None = None) -> da.Array:
 def _prepared(estimator: BaseEstimator, k: int, seed: int) -> Any:
     from sklearn.base import clone
 
-    model = clone(estimator)
-    given = model.get_params()
-    if "n_clusters" not in given:
-        msg = f"estimator must have a parameter n_clusters, as KMeans does; got {estimator!r}"
+    given: dict[str, Any] = (
+        {} if isinstance(estimator, type) else getattr(estimator, "get_params", dict)()
+    )
+    if "n_clusters" not in given or not hasattr(estimator, "fit"):
+        msg = (
+            "estimator is a clusterer like sklearn.cluster.KMeans(), an object with fit and a "
+            f"parameter n_clusters; got {estimator!r}"
+        )
         raise ParameterError(msg)
-    model.set_params(n_clusters=k)
+    model = clone(estimator).set_params(n_clusters=k)
     if "random_state" in given and given["random_state"] is None:
         model.set_params(random_state=seed)
     return model
@@ -128,13 +139,20 @@ def _prepared(estimator: BaseEstimator, k: int, seed: int) -> Any:
 def _fit_other(
     model: Any, colors: WeightedColors, pixels: da.Array | None, mask: da.Array | None
 ) -> npt.NDArray[np.floating[Any]]:
+    import dask_ml.cluster
     from sklearn.utils.validation import has_fit_parameter
 
     if has_fit_parameter(model, "sample_weight"):
-        model.fit(colors.colors, sample_weight=colors.counts)
+        rows, counts = colors.colors, colors.counts
+        if not isinstance(model, dask_ml.cluster.KMeans):
+            rows, counts = dask.compute(rows, counts)
+        model.fit(rows, sample_weight=counts)
     elif pixels is not None:
         model.fit(flatten(pixels, mask))
     else:
         msg = f"{type(model).__name__}.fit takes no sample_weight, so it needs pixels= as well"
+        raise ParameterError(msg)
+    if not hasattr(model, "cluster_centers_"):
+        msg = f"{type(model).__name__} finds no cluster_centers_, which are to be the palette"
         raise ParameterError(msg)
     return np.asarray(model.cluster_centers_)

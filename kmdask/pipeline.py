@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dask
 from dask.delayed import delayed
-from distributed import CancelledError, KilledWorker, as_completed, futures_of
+from distributed import CancelledError, as_completed, futures_of
 
 from kmdask import store
 from kmdask.client import Connection, connect
 from kmdask.colors import count_blocks, merge_tables, weighted_colors
 from kmdask.deepzoom import write_description, write_levels
-from kmdask.errors import ClusterError, ParameterError, writing
+from kmdask.errors import ParameterError, writing
 from kmdask.fit import check_k, fit_palette
 from kmdask.image import CompressedImage
 from kmdask.metrics import measure
@@ -33,13 +33,15 @@ if TYPE_CHECKING:
 
     import dask.array as da
     from dask.delayed import Delayed
-    from distributed import Client
+    from distributed import Client, Future
     from sklearn.base import BaseEstimator
 
     from kmdask.palette import Palette
     from kmdask.raster import Raster
 
 FORMATS = ("zarr", "tiles")
+
+SETTLING_SECONDS = 0.05
 
 
 def compress(
@@ -107,10 +109,9 @@ def compress(
     >>> result.palette
     Palette(['#060606', '#c8c8c8'])
     """
-    check_k(k)
+    k = check_k(k)
     _check(seed, formats)
-    source = Path(path)
-    target = source.with_suffix(".kmdask") if out is None else Path(out)
+    target = Path(path).with_suffix(".kmdask") if out is None else Path(out)
     stages = _Stages(progress or Silent())
     with store.publishing(target, overwrite=overwrite) as bundle, connect(client) as connected:
         stages.progress.connected(connected.dashboard_link)
@@ -121,15 +122,17 @@ def compress(
             table = merge_tables(tables)
             (table, *_) = stages.run(connected, table, *map(_marker, tables))
             colors = weighted_colors(table, raster.pixels.shape[2])
+            raster = raster.with_valid(colors.pixels)
         with stages("fit"):
             palette = fit_palette(
                 colors, k, seed=seed, estimator=estimator, pixels=raster.pixels, mask=raster.mask
             )
             quality = measure(colors, palette)
         with stages("write"):
+            writes = _outputs(raster, palette, bundle, formats)
             header = store.Header(k, seed, raster.mask is not None, raster.georef)
             store.create_image(bundle, raster.shape, palette, header)
-            stages.run(connected, *_outputs(raster, palette, bundle, formats))
+            stages.run(connected, *writes)
         report = Report(
             source=str(path),
             shape=(*raster.shape, palette.bands),
@@ -198,10 +201,11 @@ def _sizes(raster: Raster, bundle: Path) -> dict[str, int]:
     }
 
 
-def _check(seed: object, formats: Sequence[str]) -> None:
+def _check(seed: object, formats: object) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ParameterError(f"seed is an integer, 0 or greater; got {seed!r}")
-    if isinstance(formats, str) or not set(formats) <= set(FORMATS) or "zarr" not in formats:
+    known = isinstance(formats, list | tuple | set) and all(name in FORMATS for name in formats)
+    if not known or "zarr" not in cast("Sequence[str]", formats):
         msg = f"formats is a sequence of {FORMATS}, with 'zarr' among them; got {formats!r}"
         raise ParameterError(msg)
 
@@ -232,17 +236,25 @@ class _Stages:
 
     def run(self, client: Client, *collections: Any) -> tuple[Any, ...]:
         """Persist collections and wait until they are computed; raise what their tasks raise."""
-        persisted = dask.persist(*collections)
+        # Fused tasks would go by names that no one knows.
+        with dask.config.set({"optimization.fuse.active": False}):
+            persisted = dask.persist(*collections)
         futures = futures_of(persisted)
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 if future.status != "finished":
                     future.result()
                 self.progress.advance(done, len(futures))
-        except (CancelledError, KilledWorker) as error:
-            msg = f"the Dask cluster was lost while it worked: {error}; look at its logs, try again"
-            raise ClusterError(msg) from error
-        finally:
-            # After a failure the other tasks must not go on writing.
-            client.cancel([future for future in futures if not future.done()])
+        except BaseException:
+            _settle(client, futures)
+            raise
         return tuple(persisted)
+
+
+def _settle(client: Client, futures: list[Future[Any]]) -> None:
+    """Cancel tasks, and wait for those that run: late writes would bring back what is removed."""
+    keys = {future.key for future in futures}
+    with suppress(OSError, CancelledError):
+        client.cancel(futures)
+        while keys & {key for running in client.call_stack().values() for key in running}:
+            time.sleep(SETTLING_SECONDS)

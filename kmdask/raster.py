@@ -55,6 +55,11 @@ class Raster:
         height, width = self.pixels.shape[:2]
         return int(height), int(width)
 
+    def with_valid(self, pixels: int) -> Raster:
+        """Forget the mask if that many pixels are valid and these are all there are."""
+        height, width = self.shape
+        return replace(self, mask=None) if pixels == height * width else self
+
 
 def open_raster(path: str | os.PathLike[str], *, scratch: Path | None = None) -> Raster:
     """Open an image for reading in chunks.

@@ -170,7 +170,8 @@ class RasterioSource:
         try:
             return open_dataset(self.path)
         except RasterioError as error:
-            raise SourceError.within(self.path, rows, columns, error) from error
+            failure = SourceError.within(self.path, rows, columns, error)
+        raise failure
 
     def _window(self, dataset: Any, rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
         window = Window.from_slices(rows, columns)
@@ -180,8 +181,11 @@ class RasterioSource:
             if self.masked:
                 out[self.bands] = dataset.dataset_mask(window=window)
         except RasterioError as error:
-            raise SourceError.within(self.path, rows, columns, error) from error
-        return np.moveaxis(out, 0, 2)
+            failure = SourceError.within(self.path, rows, columns, error)
+        else:
+            return np.moveaxis(out, 0, 2)
+        # Raised out here, without GDAL's error in its chain: that one cannot be unpickled.
+        raise failure
 
 
 _opening = threading.Lock()

@@ -76,7 +76,7 @@ class ZarrSource:
             array = zarr.open_array(self.path, mode="r")
             block = np.asarray(array[tuple(window[axis] for axis in self.axes)])
         except DECODING_ERRORS as error:
-            raise SourceError.within(self.path, rows, columns, error) from error
+            raise SourceError.within(self.path, rows, columns, error) from None
         if self.axes == "syx":
             return np.moveaxis(block, 0, 2)
         return block.reshape(*block.shape[:2], -1)
