@@ -1,4 +1,4 @@
-"""Every test and every doctest runs in a directory of its own."""
+"""Every test and every doctest runs in a directory of its own, on a port of its own."""
 
 from pathlib import Path
 
@@ -8,3 +8,9 @@ import pytest
 @pytest.fixture(autouse=True)
 def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _on_any_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Somebody else on this machine may be about to take the usual port.
+    monkeypatch.setattr("kmdask.client.DASHBOARD_PORT", 0)

@@ -153,6 +153,6 @@ def _fit_other(
         msg = f"{type(model).__name__}.fit takes no sample_weight, so it needs pixels= as well"
         raise ParameterError(msg)
     if not hasattr(model, "cluster_centers_"):
-        msg = f"{type(model).__name__} finds no cluster_centers_, which are to be the palette"
+        msg = f"the estimator {type(model).__name__} finds no cluster_centers_, which are to be the palette"
         raise ParameterError(msg)
     return np.asarray(model.cluster_centers_)
