@@ -22,8 +22,8 @@ Connection: TypeAlias = "Client | str | None"
 LOOPBACK = "127.0.0.1"
 DASHBOARD_PORT = 8787
 
-PATIENCE = "10s"
-"""How long a scheduler may take to answer."""
+PATIENCE = 10
+"""Seconds that a scheduler may take to answer."""
 
 
 @contextmanager
@@ -102,17 +102,34 @@ def _current_client() -> Client | None:
 def _reach(where: LocalCluster | str) -> Client:
     from distributed import Client
 
+    address = where
     if isinstance(where, str) and where.endswith(".json"):
-        where = _scheduler_in(Path(where))
+        address = _scheduler_in(Path(where))
     try:
+        if isinstance(address, str):
+            _knock(address)
         # Were it the default, a client that fails here would stay so and be used by the next run.
-        return Client(where, set_as_default=False, timeout=PATIENCE)
+        return Client(address, set_as_default=False, timeout=PATIENCE)
     except (OSError, ValueError) as error:
         msg = (
             f"there is no Dask scheduler at {where!r}: {error}; start one with `dask scheduler`, "
             "or leave the address out to use this machine"
         )
         raise ClusterError(msg) from error
+
+
+def _knock(address: str) -> None:
+    """Raise an `OSError` or `ValueError` at once if nobody listens at an address.
+
+    A client would wait for its time-out first, and one that fails then cannot be closed.
+    """
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    scheme, location = parse_address(address)
+    get_backend(scheme)
+    if scheme in {"tcp", "tls"}:
+        socket.create_connection(parse_host_port(location), timeout=PATIENCE).close()
 
 
 def _scheduler_in(file: Path) -> str:

@@ -153,6 +153,7 @@ def _fit_other(
         msg = f"{type(model).__name__}.fit takes no sample_weight, so it needs pixels= as well"
         raise ParameterError(msg)
     if not hasattr(model, "cluster_centers_"):
-        msg = f"the estimator {type(model).__name__} finds no cluster_centers_, which are to be the palette"
+        name = type(model).__name__
+        msg = f"the estimator {name} finds no cluster_centers_, which are to be the palette"
         raise ParameterError(msg)
     return np.asarray(model.cluster_centers_)

@@ -236,9 +236,7 @@ class _Stages:
 
     def run(self, client: Client, *collections: Any) -> tuple[Any, ...]:
         """Persist collections and wait until they are computed; raise what their tasks raise."""
-        # Fused tasks would go by names that no one knows.
-        with dask.config.set({"optimization.fuse.active": False}):
-            persisted = dask.persist(*collections)
+        persisted = dask.persist(*collections)
         futures = futures_of(persisted)
         try:
             for done, future in enumerate(as_completed(futures), start=1):
@@ -253,8 +251,17 @@ class _Stages:
 
 def _settle(client: Client, futures: list[Future[Any]]) -> None:
     """Cancel tasks, and wait for those that run: late writes would bring back what is removed."""
-    keys = {future.key for future in futures}
+    groups = tuple({_group(future.key) for future in futures})
     with suppress(OSError, CancelledError):
         client.cancel(futures)
-        while keys & {key for running in client.call_stack().values() for key in running}:
+        # A fused task goes by the names of all its parts, the last of them the name of its future.
+        while any(
+            _group(key).endswith(groups)
+            for running in client.call_stack().values()
+            for key in running
+        ):
             time.sleep(SETTLING_SECONDS)
+
+
+def _group(key: Any) -> str:
+    return str(key[0] if isinstance(key, tuple) else key)
