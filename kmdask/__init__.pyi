@@ -15,6 +15,8 @@ from .fit import fit_palette as fit_palette
 from .georef import Georef as Georef
 from .image import CompressedImage as CompressedImage
 from .kmeans import KMeans as KMeans
+from .levels import Level as Level
+from .levels import pyramid as pyramid
 from .metrics import Metrics as Metrics
 from .metrics import measure as measure
 from .palette import Palette as Palette
@@ -22,8 +24,6 @@ from .palette import decode as decode
 from .palette import encode as encode
 from .pipeline import compress as compress
 from .pipeline import open as open
-from .pyramid import Level as Level
-from .pyramid import pyramid as pyramid
 from .raster import Raster as Raster
 from .raster import open_raster as open_raster
 from .report import Report as Report

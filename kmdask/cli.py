@@ -41,25 +41,34 @@ def plain_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-def compressing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of every command that compresses."""
-    options = [
-        click.option("--seed", default=0, show_default=True, help="Seed of the fit."),
-        click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
-        click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
-        click.option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Dask scheduler to use: its address or its scheduler file.  "
-            "[default: the configured one, else this machine]",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
-        click.option("-q", "--quiet", is_flag=True, help="Show no progress, only errors."),
-        click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def options(*added: Callable[..., Any]) -> Callable[..., Any]:
+    """Add several options to a command."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(added):
+            command = option(command)
+        return command
+
+    return add
+
+
+talking = options(
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    click.option("-q", "--quiet", is_flag=True, help="Show no progress, only errors."),
+    click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
+)
+compressing = options(
+    click.option("--seed", default=0, show_default=True, help="Seed of the fit."),
+    click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
+    click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler to use: its address or its scheduler file.  "
+        "[default: the configured one, else this machine]",
+    ),
+    talking,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
@@ -106,11 +115,12 @@ def demo(out: str, k: int, **options: Any) -> None:
 
 @main.command()
 @click.argument("bundle")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def info(bundle: str, *, as_json: bool) -> None:
+@talking
+def info(bundle: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
     """Say what is in BUNDLE and how it came about."""
     from kmdask.image import CompressedImage
 
+    set_up(quiet=quiet, verbose=verbose)
     with plain_errors():
         image = CompressedImage.read(Path(bundle))
     show(image, as_json=as_json)
@@ -120,15 +130,33 @@ def info(bundle: str, *, as_json: bool) -> None:
 @click.argument("bundle")
 @click.argument("dst")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
-def decompress(bundle: str, dst: str, *, overwrite: bool) -> None:
+@talking
+def decompress(
+    bundle: str, dst: str, *, overwrite: bool, as_json: bool, quiet: bool, verbose: int
+) -> None:
     """Write BUNDLE as the full-colour GeoTIFF DST."""
     from kmdask.geotiff import write_geotiff
     from kmdask.image import CompressedImage
 
+    told = set_up(quiet=quiet, verbose=verbose)
+    path = Path(dst)
     with plain_errors():
         image = CompressedImage.read(Path(bundle))
-        write_geotiff(image, Path(dst), overwrite=overwrite)
-    click.echo(dst)
+        write_geotiff(image, path, overwrite=overwrite, progress=told)
+    result = {"path": dst, "bytes": path.stat().st_size}
+    click.echo(json.dumps(result) if as_json else dst)
+
+
+def set_up(*, quiet: bool, verbose: int) -> Progress:
+    """Set the logging level; return whom to tell of progress."""
+    from kmdask import progress
+
+    level = LEVELS[-1 if quiet else min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    if not verbose:
+        # What a failed task logs on its worker is told once already, by the error.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    return progress.Silent() if quiet else progress.Terminal()
 
 
 def _compress(
@@ -144,14 +172,9 @@ def _compress(
     **options: Any,
 ) -> None:
     # Parsing is done: now the heavy imports, none of which `--help` waits for.
-    from kmdask import pipeline, progress
+    from kmdask import pipeline
 
-    level = LEVELS[-1 if quiet else min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    if not verbose:
-        # What a failed task logs on its worker is told once already, by the error.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    told: Progress = progress.Silent() if quiet else progress.Terminal()
+    told = set_up(quiet=quiet, verbose=verbose)
     with plain_errors():
         image = pipeline.compress(
             src,

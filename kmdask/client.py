@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -56,13 +57,13 @@ def connect(client: Connection = None) -> Iterator[Client]:
     address = client or dask.config.get("scheduler-address", None)
     try:
         if given is not None:
-            with given.as_current():
+            with _using(given):
                 yield given
         elif address is None:
-            with local_cluster() as cluster, _reach(cluster) as connected, connected.as_current():
+            with local_cluster() as cluster, _reach(cluster) as connected, _using(connected):
                 yield connected
         else:
-            with _reach(str(address)) as connected, connected.as_current():
+            with _reach(str(address)) as connected, _using(connected):
                 yield connected
     except (CancelledError, CommClosedError, KilledWorker) as error:
         msg = f"the Dask cluster was lost while it worked: {error}; see its logs, then try again"
@@ -87,6 +88,35 @@ def local_cluster() -> Iterator[LocalCluster]:
         ) as cluster,
     ):
         yield cluster
+
+
+_entering = threading.Lock()
+_entered = 0
+_before: dict[str, str] = {}
+
+
+@contextmanager
+def _using(client: Client) -> Iterator[None]:
+    """Make a client the current one of this thread, once its cluster has a worker."""
+    global _entered  # noqa: PLW0603
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError as error:
+        msg = f"the cluster {client!r} has no workers; start some with `dask worker`"
+        raise ClusterError(msg) from error
+    # The setting that clients become current by is one for all threads. Blocks in several of them
+    # do not end in the order that they began in, so what was set before waits for the last.
+    with _entering:
+        if not _entered:
+            _before.update({"scheduler": dask.config.get("scheduler", None)})
+        _entered += 1
+    try:
+        with client.as_current():
+            yield
+    finally:
+        with _entering:
+            _entered -= 1
+            dask.config.set(_before if _entered == 0 else {"scheduler": "dask.distributed"})
 
 
 def _current_client() -> Client | None:

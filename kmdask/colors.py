@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
+from dask.core import flatten
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from kmdask.chunks import split
 from kmdask.errors import EmptyImageError, ParameterError
-from kmdask.graphs import block_names, tree_merge
+from kmdask.graphs import block_names, merge_tasks
 from kmdask.kernels import colors as kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
-    from dask.delayed import Delayed
 
 ROWS = 1 << 19
 """Colours in a block: fixed, so that sums over blocks do not depend on the cluster."""
@@ -103,7 +102,7 @@ def count_colors(pixels: da.Array, mask: da.Array | None = None) -> WeightedColo
     >>> counted.counts.compute()
     array([1, 2])
     """
-    (table,) = dask.persist(merge_tables(count_blocks(pixels, mask)))
+    (table,) = dask.persist(color_table(pixels, mask)[0])
     return weighted_colors(table, bands=pixels.shape[2])
 
 
@@ -132,25 +131,32 @@ def checked(pixels: da.Array, mask: da.Array | None = None) -> tuple[da.Array, d
     return pixels, mask.rechunk(pixels.chunks[:2])
 
 
-def count_blocks(pixels: da.Array, mask: da.Array | None = None) -> list[Delayed]:
-    """The lazy `ColorTable` of each chunk of an image."""
+def color_table(pixels: da.Array, mask: da.Array | None = None) -> tuple[Delayed, da.Array]:
+    """Count the colours of an image, lazily.
+
+    Returns
+    -------
+    table : Delayed
+        The `ColorTable` of the image.
+    counted : dask array of shape (chunks,), int64
+        The valid pixels of each chunk, known when it has been counted.
+    """
     pixels, mask = checked(pixels, mask)
-    # Optimized apart from each other, pixels and mask would read every chunk twice.
-    blocks = pixels.to_delayed(optimize_graph=False).ravel()
-    masks = (
-        [ALL_VALID] * len(blocks) if mask is None else mask.to_delayed(optimize_graph=False).ravel()
-    )
-    names = block_names("count", (pixels.name, mask), len(blocks))
-    count = delayed(_count, pure=True)
-    return [
-        count(block, valid, dask_key_name=name)
-        for block, valid, name in zip(blocks, masks, names, strict=True)
-    ]
-
-
-def merge_tables(tables: Sequence[Delayed]) -> Delayed:
-    """Add up tables, lazily, in a tree."""
-    return tree_merge(_merge, tables, "merge")
+    arrays: list[Any] = [pixels] if mask is None else [pixels, mask]
+    blocks = list(flatten(pixels.__dask_keys__()))
+    masks = [ALL_VALID] * len(blocks) if mask is None else list(flatten(mask.__dask_keys__()))
+    token = [array.name for array in arrays]
+    names = block_names("count", token, len(blocks))
+    graph: dict[Any, Any] = {
+        name: (_count, block, valid)
+        for name, block, valid in zip(names, blocks, masks, strict=True)
+    }
+    root, merging = merge_tasks(_merge, names, "merge")
+    done = block_names("counted", token, len(blocks))
+    graph |= merging | {key: (_pixels, name) for key, name in zip(done, names, strict=True)}
+    whole = HighLevelGraph.from_collections(done[0][0], graph, dependencies=arrays)
+    counted = da.Array(whole, done[0][0], chunks=((1,) * len(done),), dtype=np.int64)
+    return Delayed(root, whole, layer=done[0][0]), counted
 
 
 def weighted_colors(table: Delayed, bands: int) -> WeightedColors:
@@ -189,10 +195,17 @@ _scratch = threading.local()
 
 def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> ColorTable:
     # The table is kept per thread: paging in 64 MiB afresh costs more than counting a chunk.
-    table = getattr(_scratch, "table", None)
+    # It is set aside while in use, so that what a failure leaves in it is not counted again.
+    table = _scratch.__dict__.pop("table", None)
     if table is None:
-        table = _scratch.table = np.zeros(1 << kernels.CODE_BITS, np.uint32)
-    return ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
+        table = np.zeros(1 << kernels.CODE_BITS, np.uint32)
+    counted = ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
+    _scratch.table = table
+    return counted
+
+
+def _pixels(table: ColorTable) -> npt.NDArray[np.int64]:
+    return np.array([table.counts.sum()])
 
 
 def _merge(tables: list[ColorTable]) -> ColorTable:

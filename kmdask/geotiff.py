@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import suppress
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +16,23 @@ from rasterio.windows import Window
 from kmdask.chunks import TILE
 from kmdask.errors import OutputError, OutputExistsError, writing
 from kmdask.palette import decode_block
+from kmdask.progress import Silent
 from kmdask.sources import open_dataset
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kmdask.image import CompressedImage
+    from kmdask.progress import Progress
 
 
-def write_geotiff(image: CompressedImage, path: Path, *, overwrite: bool = False) -> None:
+def write_geotiff(
+    image: CompressedImage,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
     """Write the colours of a compressed image as a tiled GeoTIFF.
 
     Shard by shard in this process, so the memory needed does not grow with the image. Invalid
@@ -36,6 +45,8 @@ def write_geotiff(image: CompressedImage, path: Path, *, overwrite: bool = False
         The file to write.
     overwrite : bool, default False
         Whether to replace a file that is there.
+    progress : Progress, optional
+        Is told how far it is. By default nobody is.
 
     Raises
     ------
@@ -49,8 +60,9 @@ def write_geotiff(image: CompressedImage, path: Path, *, overwrite: bool = False
         raise OutputExistsError(msg)
     partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
-        with writing(path):
-            _write(image, partial)
+        progress = progress or Silent()
+        with writing(path), progress.stage("decode"):
+            _write(image, partial, progress)
             _verify(partial, path)
             partial.replace(path)
     finally:
@@ -58,7 +70,7 @@ def write_geotiff(image: CompressedImage, path: Path, *, overwrite: bool = False
             partial.unlink()
 
 
-def _write(image: CompressedImage, path: Path) -> None:
+def _write(image: CompressedImage, path: Path, progress: Progress) -> None:
     height, width, bands = image.shape
     masked = image.nodata is not None
     with open_dataset(
@@ -81,20 +93,22 @@ def _write(image: CompressedImage, path: Path) -> None:
         bigtiff="if_safer",
         num_threads="all_cpus",
     ) as dataset:
-        for row, rows in enumerate(image.indices.chunks[0]):
-            for column, columns in enumerate(image.indices.chunks[1]):
-                indices = image.indices.blocks[row, column].compute(scheduler="synchronous")
-                colors = np.moveaxis(decode_block(indices, image.palette), 2, 0)
-                window = Window(
-                    sum(image.indices.chunks[1][:column]),
-                    sum(image.indices.chunks[0][:row]),
-                    columns,
-                    rows,
-                )
-                dataset.write(colors, indexes=list(range(1, bands + 1)), window=window)
-                if masked:
-                    alpha = np.where(indices == image.nodata, 0, 255).astype(np.uint8)
-                    dataset.write(alpha, bands + 1, window=window)
+        rows, columns = map(_spans, image.indices.chunks)
+        shards = list(product(enumerate(rows), enumerate(columns)))
+        for done, ((row, top), (column, left)) in enumerate(shards, start=1):
+            indices = image.indices.blocks[row, column].compute(scheduler="synchronous")
+            window = Window.from_slices(top, left)
+            colors = np.moveaxis(decode_block(indices, image.palette), 2, 0)
+            dataset.write(colors, indexes=list(range(1, bands + 1)), window=window)
+            if masked:
+                alpha = np.where(indices == image.nodata, 0, 255).astype(np.uint8)
+                dataset.write(alpha, bands + 1, window=window)
+            progress.advance(done, len(shards))
+
+
+def _spans(sizes: tuple[int, ...]) -> list[slice]:
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _verify(written: Path, path: Path) -> None:

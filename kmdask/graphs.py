@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.delayed import delayed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
-    from dask.delayed import Delayed
 
 FAN_IN = 8
 """Partial results merged by one task."""
@@ -25,32 +23,36 @@ def block_names(stage: str, token: object, n: int) -> list[tuple[str, int]]:
     return [(group, i) for i in range(n)]
 
 
-def tree_merge(merge: Callable[[list[Any]], Any], parts: Sequence[Delayed], stage: str) -> Delayed:
-    """Merge partial results in a tree, always in the same order.
+def merge_tasks(
+    merge: Callable[[list[Any]], Any], keys: Sequence[Any], stage: str
+) -> tuple[Any, dict[Any, Any]]:
+    """Tasks that merge partial results in a tree, always in the same order.
+
+    They are plain tuples in one layer: a `Delayed` each would be a layer each, and Dask needs
+    minutes to put the layers of some ten thousand chunks together.
 
     Parameters
     ----------
     merge : callable
         Takes a list of up to `FAN_IN` partial results, in order, and returns one of the same kind.
-    parts : sequence of Delayed
-        At least one.
+    keys : sequence
+        Keys of the partial results, at least one.
     stage : str
         Name of the merging tasks in the dashboard.
 
     Returns
     -------
-    Delayed
-        The only part left, itself if there is but one.
+    root : key
+        Of the only result left; that of the only part, if there is but one.
+    tasks : dict
     """
-    merged = list(parts)
-    while len(merged) > 1:
-        groups = [merged[i : i + FAN_IN] for i in range(0, len(merged), FAN_IN)]
-        names = block_names(stage, merged[0].key, len(groups))
-        merged = [
-            delayed(merge, pure=True)(group, dask_key_name=name)
-            for group, name in zip(groups, names, strict=True)
-        ]
-    return merged[0]
+    level = list(keys)
+    tasks: dict[Any, Any] = {}
+    while len(level) > 1:
+        groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
+        level = block_names(stage, level[0], len(groups))
+        tasks.update({key: (merge, group) for key, group in zip(level, groups, strict=True)})
+    return level[0], tasks
 
 
 def write_blocks(

@@ -54,6 +54,7 @@ class CompressedImage:
         BundleError
             If there is no bundle, or it is damaged.
         """
+        path = path.absolute()
         indices, palette, header = store.read_image(path)
         try:
             report = Report.read(path / store.REPORT)
@@ -98,7 +99,7 @@ class CompressedImage:
         report = self.report
         quality = "exact" if math.isinf(report.psnr) else f"{report.psnr:.1f} dB"
         return (
-            f"<CompressedImage {str(self.path)!r}: {width} x {height} x {bands}, "
+            f"<CompressedImage {self.path.name!r}: {width} x {height} x {bands}, "
             f"{len(self.palette)} colours, {quality}, {report.bits_per_pixel:.2f} bits/pixel, "
             f"{report.ratio_raw:.1f} x smaller than raw>"
         )

@@ -18,7 +18,7 @@ from dask.core import flatten
 from dask.delayed import Delayed
 
 from kmdask.errors import ParameterError
-from kmdask.graphs import FAN_IN, block_names
+from kmdask.graphs import block_names, merge_tasks
 from kmdask.kernels import lloyd as kernels
 from kmdask.lloyd import Farthest, Moments, farthest_rows, frozen, step
 
@@ -183,12 +183,8 @@ class Blocks:
             Graph of what the tasks refer to besides rows and weights.
         """
         graph = {**self._graph, **(inputs or {}), **tasks}
-        keys = list(tasks)
-        while len(keys) > 1:
-            groups = [keys[i : i + FAN_IN] for i in range(0, len(keys), FAN_IN)]
-            keys = self._names(stage, len(groups))
-            graph.update({key: (merge, group) for key, group in zip(keys, groups, strict=True)})
-        result: tuple[_T] = dask.compute(Delayed(keys[0], graph))
+        root, merging = merge_tasks(merge, list(tasks), stage)
+        result: tuple[_T] = dask.compute(Delayed(root, {**graph, **merging}))
         return result[0]
 
     def _names(self, stage: str, n: int) -> list[tuple[str, int]]:

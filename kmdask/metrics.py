@@ -11,12 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import dask
 import numpy as np
-from dask.delayed import delayed
 
-from kmdask.graphs import block_names, tree_merge
-from kmdask.lloyd import Moments, step
+from kmdask.kmeans_blocks import Blocks
 
 if TYPE_CHECKING:
     from kmdask.colors import WeightedColors
@@ -62,17 +59,7 @@ def measure(colors: WeightedColors, palette: Palette) -> Metrics:
     >>> measure(count_colors(image), Palette(np.array([[4], [10]], np.uint8)))
     Metrics(mse=4.0, shares=(0.75, 0.25))
     """
-    entries = palette.colors.astype(np.float64)
-    token = (colors.colors.name, palette)
-    blocks = zip(
-        colors.colors.to_delayed().ravel(), colors.counts.to_delayed().ravel(), strict=True
-    )
-    names = block_names("measure", token, colors.counts.numblocks[0])
-    parts = [
-        delayed(step, pure=True)(*block, entries, dask_key_name=name)
-        for block, name in zip(blocks, names, strict=True)
-    ]
-    total: Moments = dask.compute(tree_merge(Moments.merge, parts, "measure-merge"))[0]
+    total = Blocks(colors.colors, colors.counts).step(palette.colors.astype(np.float64))
     return Metrics(
         mse=total.inertia / (colors.pixels * palette.bands),
         shares=tuple((total.weights / colors.pixels).tolist()),

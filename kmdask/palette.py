@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 ENTRIES = 256
 """Entries that 8-bit indices can tell apart, the one for invalid pixels among them."""
 
-LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}
-"""Weights of the bands in lightness (ITU-R BT.601), by number of bands."""
+LUMA = {1: (1,), 3: (299, 587, 114)}
+"""Weights of the bands in lightness (ITU-R BT.601), by number of bands: integers, lest rounding
+decide the order of equals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class Palette:
             msg = f"centres are finite, of shape (k, band) with 1 or 3 bands; got {centers!r}"
             raise ParameterError(msg)
         colors = np.unique(np.rint(np.clip(centers, 0, 255)).astype(np.uint8), axis=0)
-        order = np.argsort(colors @ np.array(LUMA[colors.shape[1]]), kind="stable")
+        order = np.argsort(colors.astype(np.int64) @ LUMA[colors.shape[1]], kind="stable")
         return cls(np.ascontiguousarray(colors[order]))
 
     def __len__(self) -> int:
@@ -144,12 +145,7 @@ def encode(pixels: da.Array, palette: Palette, mask: da.Array | None = None) -> 
     if pixels.shape[2] != palette.bands:
         msg = f"the pixels have {pixels.shape[2]} band(s), the palette has {palette.bands}"
         raise ParameterError(msg)
-    if mask is not None and len(palette) == ENTRIES:
-        msg = (
-            f"the image has invalid pixels, which need one of the {ENTRIES} indices, and the "
-            f"palette has {len(palette)} colours; ask for k={ENTRIES - 1} at most"
-        )
-        raise ParameterError(msg)
+    check_room(len(palette), masked=mask is not None)
     indices: da.Array = da.map_blocks(
         _encode_block,
         pixels,
@@ -161,6 +157,16 @@ def encode(pixels: da.Array, palette: Palette, mask: da.Array | None = None) -> 
         token="encode",
     )
     return indices
+
+
+def check_room(k: int, *, masked: bool, colors: int = ENTRIES) -> None:
+    """Raise a `ParameterError` if a palette leaves no index for the invalid pixels there are."""
+    if masked and min(k, colors) >= ENTRIES:
+        msg = (
+            f"the image has invalid pixels, which need one of the {ENTRIES} indices, and the "
+            f"palette has {k} colours; ask for k={ENTRIES - 1} at most"
+        )
+        raise ParameterError(msg)
 
 
 def decode(indices: da.Array, palette: Palette) -> da.Array:

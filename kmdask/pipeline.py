@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
 import dask
-from dask.delayed import delayed
 from distributed import CancelledError, as_completed, futures_of
 
 from kmdask import store
 from kmdask.client import Connection, connect
-from kmdask.colors import count_blocks, merge_tables, weighted_colors
+from kmdask.colors import color_table, weighted_colors
 from kmdask.deepzoom import write_description, write_levels
 from kmdask.errors import ParameterError, writing
 from kmdask.fit import check_k, fit_palette
 from kmdask.image import CompressedImage
+from kmdask.levels import pyramid
 from kmdask.metrics import measure
-from kmdask.palette import encode
+from kmdask.palette import check_room, encode
 from kmdask.preview import write_preview
 from kmdask.progress import Progress, Silent
-from kmdask.pyramid import pyramid
 from kmdask.raster import open_raster, size_of
 from kmdask.report import Report, versions
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Sequence
 
     import dask.array as da
-    from dask.delayed import Delayed
     from distributed import Client, Future
     from sklearn.base import BaseEstimator
 
@@ -42,6 +40,9 @@ if TYPE_CHECKING:
 FORMATS = ("zarr", "tiles")
 
 SETTLING_SECONDS = 0.05
+
+PATIENCE = 60
+"""Seconds to wait, after a failure, for tasks that run already."""
 
 
 def compress(
@@ -111,23 +112,28 @@ def compress(
     """
     k = check_k(k)
     _check(seed, formats)
-    target = Path(path).with_suffix(".kmdask") if out is None else Path(out)
+    target = default_output(path) if out is None else Path(out)
+    target = target.absolute()
     stages = _Stages(progress or Silent())
+    check_apart(path, target)
     with store.publishing(target, overwrite=overwrite) as bundle, connect(client) as connected:
         stages.progress.connected(connected.dashboard_link)
         with stages("open"):
             raster = open_raster(path, scratch=bundle / store.SCRATCH)
         with stages("count"):
-            tables = count_blocks(raster.pixels, raster.mask)
-            table = merge_tables(tables)
-            (table, *_) = stages.run(connected, table, *map(_marker, tables))
-            colors = weighted_colors(table, raster.pixels.shape[2])
+            tables = stages.run(connected, *color_table(raster.pixels, raster.mask))
+            colors = weighted_colors(tables[0], raster.pixels.shape[2])
+            del tables
             raster = raster.with_valid(colors.pixels)
+            check_room(k, masked=raster.mask is not None, colors=len(colors))
         with stages("fit"):
             palette = fit_palette(
                 colors, k, seed=seed, estimator=estimator, pixels=raster.pixels, mask=raster.mask
             )
             quality = measure(colors, palette)
+            valid, n = colors.pixels, len(colors)
+            # The workers need the memory for writing.
+            del colors
         with stages("write"):
             writes = _outputs(raster, palette, bundle, formats)
             header = store.Header(k, seed, raster.mask is not None, raster.georef)
@@ -136,8 +142,8 @@ def compress(
         report = Report(
             source=str(path),
             shape=(*raster.shape, palette.bands),
-            valid_pixels=colors.pixels,
-            colors=len(colors),
+            valid_pixels=valid,
+            colors=n,
             k=k,
             k_used=len(palette),
             seed=seed,
@@ -171,6 +177,26 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
         If there is no bundle at the path, or it is damaged or of another format version.
     """
     return CompressedImage.read(Path(path))
+
+
+def default_output(path: str | os.PathLike[str]) -> Path:
+    """Name the bundle of a source: beside it with another ending; of a URL, in this directory."""
+    name = os.fspath(path)
+    source = Path(name) if _is_local(name) else Path(PurePosixPath(name).name)
+    if not source.name:
+        raise ParameterError(f"{name!r} has no name to call the output by; give one")
+    return source.with_suffix(".kmdask")
+
+
+def check_apart(path: str | os.PathLike[str], target: Path) -> None:
+    """Raise a `ParameterError` if a source lies in the bundle that is to be written."""
+    if _is_local(os.fspath(path)) and target in Path(path).absolute().parents:
+        msg = f"the source {os.fspath(path)!r} lies in the output {str(target)!r}; give another"
+        raise ParameterError(msg)
+
+
+def _is_local(name: str) -> bool:
+    return ":" not in name and not name.startswith("/vsi")
 
 
 def _outputs(
@@ -210,16 +236,6 @@ def _check(seed: object, formats: object) -> None:
         raise ParameterError(msg)
 
 
-def _marker(task: Delayed) -> Delayed:
-    """A task of no content that ends just after another: kept to follow progress by."""
-    marker: Delayed = delayed(_nothing, pure=True)(task)
-    return marker
-
-
-def _nothing(_: object) -> None:
-    """Take anything, give nothing."""
-
-
 @dataclass
 class _Stages:
     """Runs the stages of a compression: times them, shows them, waits for their tasks."""
@@ -255,7 +271,8 @@ def _settle(client: Client, futures: list[Future[Any]]) -> None:
     with suppress(OSError, CancelledError):
         client.cancel(futures)
         # A fused task goes by the names of all its parts, the last of them the name of its future.
-        while any(
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and any(
             _group(key).endswith(groups)
             for running in client.call_stack().values()
             for key in running

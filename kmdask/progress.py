@@ -75,6 +75,7 @@ class Terminal:
                 self._bar.add_task(name, total=None)
                 yield
         else:
+            self.console.print(f"{name:<10} ...")
             yield
         self.console.print(f"{name:<10} {time.perf_counter() - start:.1f} s")
 

@@ -90,7 +90,7 @@ def open_raster(path: str | os.PathLike[str], *, scratch: Path | None = None) ->
     UnsupportedImageError
         If its data type or its bands are not supported.
     """
-    source = find_source(os.fspath(path))
+    source = find_source(_everywhere(os.fspath(path)))
     plan = plan_reads(source.shape, source.block)
     stored = source
     if plan.spool:
@@ -100,9 +100,15 @@ def open_raster(path: str | os.PathLike[str], *, scratch: Path | None = None) ->
         pixels=samples[:, :, : source.bands] if source.masked else samples,
         mask=samples[:, :, source.bands] if source.masked else None,
         georef=source.georef,
-        source=source.path,
+        source=os.fspath(path),
         source_bytes=size_of(Path(source.path)),
     )
+
+
+def _everywhere(path: str) -> str:
+    """Name a file so that a worker finds it whatever its working directory is."""
+    # Names that GDAL makes up, such as /vsizip/... and HDF5:..., are left alone.
+    return os.path.abspath(path) if os.path.lexists(path) else path  # noqa: PTH100  keeps the name
 
 
 def size_of(path: Path) -> int:
@@ -158,6 +164,8 @@ def _copy_forward(source: Source, path: str) -> ZarrSource:
                     dtype=np.uint8,
                     compressors=None,
                     fill_value=0,
+                    # A task whose worker died halfway runs again.
+                    overwrite=True,
                 )
             array[rows, columns] = block
     return replace(ZarrSource.open(path), bands=source.bands, masked=source.masked)

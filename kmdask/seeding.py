@@ -55,10 +55,9 @@ def best_start(colors: WeightedColors, k: int, seed: int) -> npt.NDArray[np.floa
     """
     token = (colors.colors.name, k, seed)
     blocks = [column.to_delayed().ravel().tolist() for column in (colors.colors, colors.counts)]
-    coarse, fine = (
-        delayed(_bin_blocks, pure=True)(*blocks, limit, dask_key_name=name)
-        for limit, name in zip((COARSE, FINE), block_names("bin", token, 2), strict=True)
-    )
+    names = block_names("bin", token, 2)
+    fine = delayed(_bin_blocks, pure=True)(*blocks, dask_key_name=names[0])
+    coarse = delayed(_bin_again, pure=True)(fine, dask_key_name=names[1])
     runs = [
         delayed(_run, pure=True)(coarse, k, [seed, i], dask_key_name=name)
         for i, name in enumerate(block_names("seed", token, STARTS))
@@ -69,15 +68,15 @@ def best_start(colors: WeightedColors, k: int, seed: int) -> npt.NDArray[np.floa
 
 
 def bin_colors(
-    colors: npt.NDArray[np.float32], counts: npt.NDArray[np.int64], limit: int
+    colors: npt.NDArray[np.floating], counts: npt.NDArray[np.number], limit: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Join similar colours: cells of a grid, as fine as leaves at most `limit` of them.
 
     Parameters
     ----------
-    colors : float32 array of shape (n, band)
-        8-bit values, sorted by Morton code.
-    counts : int64 array of shape (n,)
+    colors : float array of shape (n, band)
+        From 0 to 255, sorted by the Morton code of their whole parts.
+    counts : array of shape (n,)
     limit : int
 
     Returns
@@ -89,10 +88,9 @@ def bin_colors(
 
     Examples
     --------
-    >>> means, weights = bin_colors(np.array([[1], [3]], np.float32), np.array([3, 1]), 9)
+    >>> means, weights = bin_colors(np.array([[1.0], [3.0]]), np.array([3, 1]), limit=1)
     >>> means, weights
-    (array([[1.],
-           [3.]]), array([3., 1.]))
+    (array([[1.5]]), array([4.]))
     """
     codes = kernels.encode_codes(colors.astype(np.uint8))
     bits, first = 0, np.arange(codes.size)
@@ -100,14 +98,21 @@ def bin_colors(
         bits += 3
         first = np.flatnonzero(np.diff(codes >> bits, prepend=np.uint32(0xFFFFFFFF)))
     weights = np.add.reduceat(counts, first).astype(np.float64)
-    sums = np.add.reduceat(colors * counts[:, None].astype(np.float64), first)
-    return sums / weights[:, None], weights
+    sums = [np.add.reduceat(band * counts.astype(np.float64), first) for band in colors.T]
+    return np.stack(sums, axis=1) / weights[:, None], weights
 
 
 def _bin_blocks(
-    colors: list[npt.NDArray[np.float32]], counts: list[npt.NDArray[np.int64]], limit: int
+    colors: list[npt.NDArray[np.float32]], counts: list[npt.NDArray[np.int64]]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    return bin_colors(np.concatenate(colors), np.concatenate(counts), limit)
+    return bin_colors(np.concatenate(colors), np.concatenate(counts), FINE)
+
+
+def _bin_again(
+    cells: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    # A mean lies in its cell, so the cells of cells are those of the colours.
+    return bin_colors(*cells, COARSE)
 
 
 def _run(

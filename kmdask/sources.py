@@ -38,6 +38,11 @@ GDAL_OPTIONS = {
     "GDAL_NUM_THREADS": 1,
 }
 
+DESCRIBING_OPTIONS = GDAL_OPTIONS | {
+    # Large strips would be presented as rows, each of which decodes its strip from the beginning.
+    "GDAL_ENABLE_TIFF_SPLIT": "NO",
+}
+
 WHOLE_IMAGE_DRIVERS = frozenset({"PNG", "JPEG", "GIF", "WEBP", "JPEGXL"})
 """GDAL drivers that decode from the first row on, whatever window is asked for."""
 
@@ -95,10 +100,14 @@ def find_source(path: str) -> Source:
     UnsupportedImageError
         If it is an image of a data type or with bands that are not supported.
     """
-    if Path(path).is_dir():
+    try:
+        exists, is_directory = Path(path).exists(), Path(path).is_dir()
+    except OSError as error:
+        raise SourceError(f"{path!r} cannot be opened: {error.strerror or error}") from None
+    if is_directory:
         return ZarrSource.open(path)
     # GDAL knows names that are no files: https://..., /vsizip/..., HDF5:file.h5://array
-    if not (Path(path).exists() or ":" in path or path.startswith("/vsi")):
+    if not (exists or ":" in path or path.startswith("/vsi")):
         msg = f"there is no file {path!r}; check the path, and that every worker can see it"
         raise SourceNotFoundError(msg)
     return RasterioSource.open(path)
@@ -121,7 +130,7 @@ class RasterioSource:
     def open(cls, path: str) -> RasterioSource:
         """Describe the raster at a path."""
         try:
-            with rasterio.Env(**GDAL_OPTIONS), open_dataset(path) as dataset:
+            with rasterio.Env(**DESCRIBING_OPTIONS), open_dataset(path) as dataset:
                 source = cls._describe(path, dataset)
         except RasterioError as error:
             msg = (

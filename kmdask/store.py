@@ -33,6 +33,7 @@ from kmdask.errors import BundleError, OutputExistsError, writing
 from kmdask.georef import Georef
 from kmdask.graphs import write_blocks
 from kmdask.palette import Palette
+from kmdask.zarr_source import OPENING_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,15 +103,15 @@ def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
     for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*")):
         logger.warning("%s was left by a run that is still going or was cut off; "
                        "remove it if none is going", left)  # fmt: skip
-    with writing(out):
-        staging.mkdir()
     try:
-        (staging / SCRATCH).mkdir()
-        yield staging
-        shutil.rmtree(staging / SCRATCH)
         with writing(out):
+            staging.mkdir()
+            (staging / SCRATCH).mkdir()
+        yield staging
+        with writing(out):
+            shutil.rmtree(staging / SCRATCH)
             _check_free(out, overwrite=overwrite)
-            _replace(staging, out)
+            _replace(staging, out, overwrite=overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -129,13 +130,13 @@ def _check_free(out: Path, *, overwrite: bool) -> None:
 def _is_bundle(path: Path) -> bool:
     try:
         return ATTRIBUTES in zarr.open_group(path / IMAGE, mode="r").attrs
-    except (OSError, ValueError):
+    except OPENING_ERRORS:
         return False
 
 
-def _replace(staging: Path, out: Path) -> None:
+def _replace(staging: Path, out: Path, *, overwrite: bool) -> None:
     """Rename the finished bundle to its place, the old one out of the way first."""
-    if not out.exists():
+    if not (overwrite and out.exists()):
         staging.rename(out)
         return
     old = staging.with_name(staging.name.replace(".partial-", ".old-"))
@@ -231,7 +232,7 @@ def read_image(bundle: Path) -> tuple[da.Array, Palette, Header]:
     BundleError
         If there is no bundle at the path, or one that this version cannot read.
     """
-    if not (bundle / IMAGE).is_dir():
+    if not os.path.isdir(bundle / IMAGE):  # noqa: PTH112  does not raise where it may not look
         msg = f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it"
         raise BundleError(msg)
     try:
@@ -251,7 +252,7 @@ def read_image(bundle: Path) -> tuple[da.Array, Palette, Header]:
         return da.from_zarr(indices, chunks=indices.shards), palette, header
     except BundleError:
         raise
-    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+    except OPENING_ERRORS as error:
         msg = f"{str(bundle)!r} is damaged: {error!r}; compress the image again"
         raise BundleError(msg) from error
 

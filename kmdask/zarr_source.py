@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MOST_SAMPLES = 4
 """Red, green, blue and alpha."""
 
+OPENING_ERRORS = (AttributeError, LookupError, OSError, TypeError, ValueError)
+"""What zarr raises on metadata that are not there, or are not what they should be."""
+
 DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
 """What zarr's codecs raise on damaged chunks."""
 
@@ -44,7 +47,7 @@ class ZarrSource:
         """Describe the array at a path."""
         try:
             array = zarr.open_array(path, mode="r")
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        except OPENING_ERRORS as error:
             msg = (
                 f"{path!r} is a directory but no zarr array: {error}; give the path of the array "
                 "itself, such as group.zarr/array"
@@ -59,7 +62,7 @@ class ZarrSource:
             raise UnsupportedImageError.of(path, reason)
         samples = array.shape[axes.index("s")] if "s" in axes else 1
         y, x = axes.index("y"), axes.index("x")
-        chunk = array.shards or array.chunks
+        chunk = array.chunks
         return cls(
             path=path,
             shape=(array.shape[y], array.shape[x]),

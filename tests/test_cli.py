@@ -252,7 +252,7 @@ def test_decompress(run, tmp_path, scene, holes, write_raster, read_raster, band
     georef = {"crs": "EPSG:32633", "transform": (10, 0, 5e5, 0, -10, 4e6)}
     source = write_raster(tmp_path / "scene.tif", scene(60, 80, bands), valid, **georef)
     image = kmdask.compress(source, 4)
-    done = run("decompress", image.path, tmp_path / "colors.tif")
+    done = run("decompress", image.path, tmp_path / "colors.tif", "-q")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.strip() == str(tmp_path / "colors.tif")
     pixels, mask = read_raster(tmp_path / "colors.tif")
@@ -277,7 +277,7 @@ def test_decompress_overwrites_when_told(run, tmp_path, bundle):
 @pytest.mark.parametrize("out", ["nowhere/colors.tif", "scene.tif/colors.tif"])
 def test_decompress_to_nowhere(run, tmp_path, bundle, out):
     before = sorted(tmp_path.iterdir())
-    done = run("decompress", bundle, out)
+    done = run("decompress", bundle, out, "-q")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "cannot write" in one_line(done.stderr)
     assert sorted(tmp_path.iterdir()) == before
@@ -398,3 +398,32 @@ def test_commands_of_the_readme():
         assert words[0] == "kmdask", f"the test does not know how to run {words}"
         done = python("-m", "kmdask", *words[1:])
         assert done.returncode == 0, (words, done.stderr)
+
+
+# Names that are none
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "x" * 300])
+def test_odd_names(run, name):
+    done = run("compress", name, "-k", 4)
+    assert done.exit_code == 1
+    assert one_line(done.stderr).startswith("Error: ")
+
+
+@pytest.mark.parametrize("metadata", ["[]", "null", '"x"', "{}", "no json"])
+def test_broken_zarr_metadata(run, tmp_path, metadata):
+    broken = tmp_path / "broken.zarr"
+    broken.mkdir()
+    (broken / "zarr.json").write_text(metadata)
+    assert run("compress", broken, "-k", 4, "-q").exit_code == 1
+    (tmp_path / "out.kmdask" / "image.zarr").mkdir(parents=True)
+    (tmp_path / "out.kmdask" / "image.zarr" / "zarr.json").write_text(metadata)
+    done = run("compress", broken, tmp_path / "out.kmdask", "-k", 4, "-q", "--overwrite")
+    assert done.exit_code == 1
+    assert "no kmdask bundle" in one_line(done.stderr)
+
+
+def test_decompress_says_what_it_wrote_as_json(run, tmp_path, bundle):
+    done = run("decompress", bundle, tmp_path / "colors.tif", "--json", "-q")
+    size = (tmp_path / "colors.tif").stat().st_size
+    assert json.loads(done.stdout) == {"path": str(tmp_path / "colors.tif"), "bytes": size}

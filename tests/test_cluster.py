@@ -3,6 +3,7 @@
 import copy
 import http.client
 import json
+import shutil
 import threading
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -316,3 +317,33 @@ def test_a_wrong_address_does_not_spoil_the_next_run(tmp_path, source, expected)
         kmdask.compress(source, 2, tmp_path / "out.kmdask", client="nonsense")
     result = kmdask.compress(source, 9, tmp_path / "out.kmdask")
     assert contents(result.path) == expected
+
+
+def test_workers_in_another_directory(tmp_path, monkeypatch, source):
+    shutil.copy(source, tmp_path / "scene.tif")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        monkeypatch.chdir(tmp_path)
+        result = kmdask.compress("scene.tif", 3, client=client)
+    assert result.path == tmp_path / "scene.kmdask"
+
+
+@pytest.mark.timeout(30)
+def test_a_cluster_without_workers(tmp_path, monkeypatch, source):
+    monkeypatch.setattr("kmdask.client.PATIENCE", 1)
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        pytest.raises(kmdask.ClusterError, match="no workers"),
+    ):
+        kmdask.compress(source, 3, tmp_path / "out.kmdask", client=cluster.scheduler_address)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_scheduler_that_was_set_is_set_again(source, tmp_path):
+    with dask.config.set(scheduler="synchronous"):
+        kmdask.compress(source, 3, tmp_path / "out.kmdask")
+        assert dask.config.get("scheduler") == "synchronous"

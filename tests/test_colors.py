@@ -145,3 +145,26 @@ def test_bands_in_chunks_of_their_own(scene):
         assert "chunk" in str(error)  # noqa: PT017  both ways are right
     else:
         assert counted == brute(pixels)
+
+
+def test_what_a_failure_leaves_is_not_counted_again(monkeypatch):
+    pixels = np.full((2, 3, 1), 7, np.uint8)
+    colors._count(pixels, colors.ALL_VALID)
+
+    def failing(counted, mask, table):  # noqa: ARG001
+        table[5] = 1
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(colors.kernels, "count", failing)
+        with pytest.raises(MemoryError):
+            colors._count(pixels, colors.ALL_VALID)
+    table = colors._count(pixels, colors.ALL_VALID)
+    assert table.counts.tolist() == [6]
+
+
+def test_the_graph_has_a_layer_for_each_stage_not_for_each_chunk():
+    pixels = da.zeros((64, 64, 3), np.uint8, chunks=(1, 1, 3))
+    table, counted = colors.color_table(pixels)
+    assert len(table.dask.layers) <= 3
+    assert counted.compute().tolist() == [1] * 4096

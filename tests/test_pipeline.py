@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.cluster import DBSCAN, AgglomerativeClustering, KMeans, MiniBatchKM
 
 import kmdask
 from kmdask.fit import TOL
+from kmdask.pipeline import default_output
 from kmdask.seeding import best_start
 
 
@@ -549,3 +551,33 @@ def test_repr(rgb):
     assert page.count("data:image/jpeg;base64,") == 1
     assert all(color in page for color in result.palette.hex)
     assert "&lt;CompressedImage" in page
+
+
+# Where things are
+
+
+def test_a_source_in_its_own_output(tmp_path, rgb):
+    result = kmdask.compress(rgb, 4)
+    inside = result.path / "image.zarr" / "indices"
+    with pytest.raises(kmdask.ParameterError, match="lies in the output"):
+        kmdask.compress(inside, 2, result.path, overwrite=True)
+    assert kmdask.open(result.path).palette == result.palette
+    assert sorted(tmp_path.iterdir()) == sorted([rgb, result.path])
+
+
+def test_a_bundle_opened_by_a_relative_path_stays_open(tmp_path, monkeypatch, rgb):
+    monkeypatch.chdir(tmp_path)
+    result = kmdask.compress(rgb.name, 4)
+    assert result.report.source == rgb.name
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert result.preview().size == result.indices.shape[::-1]
+    assert result.indices.compute().max() == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("https://host/a/scene.tif", "scene.kmdask"), ("/vsizip/a.zip/b.png", "b.kmdask")],
+)
+def test_the_output_of_a_url_is_here(source, name):
+    assert default_output(source) == Path(name)

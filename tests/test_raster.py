@@ -412,3 +412,20 @@ def test_two_versions_of_a_path_are_told_apart(tmp_path, scene, write_raster):
     before = open_raster(path)
     write_raster(path, scene(40, 50, seed=1))
     assert open_raster(path).pixels.name != before.pixels.name
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_copy_can_be_made_again(tmp_path, scene):
+    # The worker that makes it may die halfway, and another starts afresh.
+    Image.fromarray(scene(83, 70)).save(tmp_path / "a.png")
+    for _ in range(2):
+        opened = open_raster(tmp_path / "a.png", scratch=tmp_path)
+        np.testing.assert_array_equal(opened.pixels.compute(), scene(83, 70))
+
+
+def test_a_large_strip_is_known_for_one(tmp_path, scene, write_raster):
+    # GDAL presents it as rows, and decodes from its beginning for each.
+    pixels = scene(2100, 40)
+    path = write_raster(tmp_path / "a.tif", pixels, compress="deflate", blockysize=2100)
+    assert sources.find_source(str(path)).block == (2100, 40)
+    np.testing.assert_array_equal(open_raster(path).pixels.compute(), pixels)
