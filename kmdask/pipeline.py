@@ -252,7 +252,8 @@ class _Stages:
 
     def run(self, client: Client, *collections: Any) -> tuple[Any, ...]:
         """Persist collections and wait until they are computed; raise what their tasks raise."""
-        persisted = dask.persist(*collections)
+        # Optimized, a Delayed and an array go apart and read every chunk for each of them.
+        persisted = dask.persist(*collections, optimize_graph=False)
         futures = futures_of(persisted)
         try:
             for done, future in enumerate(as_completed(futures), start=1):
@@ -267,15 +268,12 @@ class _Stages:
 
 def _settle(client: Client, futures: list[Future[Any]]) -> None:
     """Cancel tasks, and wait for those that run: late writes would bring back what is removed."""
-    groups = tuple({_group(future.key) for future in futures})
+    groups = {_group(future.key) for future in futures}
     with suppress(OSError, CancelledError):
         client.cancel(futures)
-        # A fused task goes by the names of all its parts, the last of them the name of its future.
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and any(
-            _group(key).endswith(groups)
-            for running in client.call_stack().values()
-            for key in running
+            _group(key) in groups for running in client.call_stack().values() for key in running
         ):
             time.sleep(SETTLING_SECONDS)
 

@@ -546,7 +546,7 @@ def test_repr(rgb):
     assert "70 x 50 x 3" in text
     assert "3 colours" in text
     assert f"{result.report.psnr:.1f} dB" in text
-    assert str(result.path) in text
+    assert result.path.name in text
     page = result._repr_html_()
     assert page.count("data:image/jpeg;base64,") == 1
     assert all(color in page for color in result.palette.hex)
