@@ -209,11 +209,11 @@ def _pixels(table: ColorTable) -> npt.NDArray[np.int64]:
 
 
 def _merge(tables: list[ColorTable]) -> ColorTable:
-    while len(tables) > 1:
-        pairs = zip(tables[::2], tables[1::2], strict=False)
-        odd = tables[len(tables) // 2 * 2 :]
-        tables = [ColorTable(*kernels.merge(*a, *b)) for a, b in pairs] + odd
-    return tables[0]
+    # Lists of millions of colours add up several times faster in a table than pair by pair.
+    table = np.zeros(1 << kernels.CODE_BITS, np.int64)
+    for codes, counts in tables:
+        kernels.add(codes, counts, table)
+    return ColorTable(*kernels.drain(table))
 
 
 def _totals(table: ColorTable) -> tuple[int, int]:

@@ -146,14 +146,17 @@ def encode(pixels: da.Array, palette: Palette, mask: da.Array | None = None) -> 
         msg = f"the pixels have {pixels.shape[2]} band(s), the palette has {palette.bands}"
         raise ParameterError(msg)
     check_room(len(palette), masked=mask is not None)
-    indices: da.Array = da.map_blocks(
+    # Not map_blocks: to drop the axis of bands it would copy every block.
+    indices: da.Array = da.blockwise(
         _encode_block,
+        "yx",
         pixels,
-        *(() if mask is None else (mask[:, :, None],)),
+        "yxb",
+        *(() if mask is None else (mask, "yx")),
         palette=palette,
+        concatenate=False,
         dtype=np.uint8,
         meta=np.empty((0, 0), np.uint8),
-        drop_axis=2,
         token="encode",
     )
     return indices
@@ -203,10 +206,14 @@ def decode_block(indices: npt.NDArray[np.uint8], palette: Palette) -> npt.NDArra
 
 
 def _encode_block(
-    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None, *, palette: Palette
+    pixels: list[npt.NDArray[np.uint8]],
+    mask: npt.NDArray[np.uint8] | None = None,
+    *,
+    palette: Palette,
 ) -> npt.NDArray[np.uint8]:
-    valid = ALL_VALID if mask is None else valid_or_all(mask[:, :, 0])
-    return kernels.look_up(pixels, valid, _table(palette), palette.nodata)
+    (block,) = pixels  # the one chunk over all bands
+    valid = ALL_VALID if mask is None else valid_or_all(mask)
+    return kernels.look_up(block, valid, _table(palette), palette.nodata)
 
 
 _building = threading.Lock()

@@ -213,7 +213,9 @@ def _write_shards(
 ) -> npt.NDArray[np.int64]:
     region = tuple(slice(*span) for span in block_info[0]["array-location"])
     with writing(path):
-        zarr.open_array(path, mode="r+")[region] = indices
+        # To find out whether a chunk is empty costs more than to write an empty one.
+        array = zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
+        array[region] = indices
     return np.full((1, 1), indices.size)
 
 

@@ -82,57 +82,36 @@ def count(
         else:
             for x in range(pixels.shape[1]):
                 table[codes[x]] += np.uint32(1)
-    return _drain(table)
+    return drain(table)
 
 
 @njit(nogil=True, cache=True)
-def _drain(
-    table: npt.NDArray[np.uint32],
+def drain(
+    table: npt.NDArray[np.integer],
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-    # Most of the table is empty: looking at two entries at a time halves the scan.
-    pairs = table.view(np.uint64)
+    """Take the codes and counts out of a table, and leave it all zeros."""
     n = 0
-    for i in range(pairs.size):
-        if pairs[i]:
-            n += (table[2 * i] != 0) + (table[2 * i + 1] != 0)
+    for code in range(table.size):
+        n += table[code] != 0
     codes = np.empty(n, np.uint32)
     counts = np.empty(n, np.int64)
     n = 0
-    for i in range(pairs.size):
-        if pairs[i]:
-            for code in (2 * i, 2 * i + 1):
-                if table[code]:
-                    codes[n] = code
-                    counts[n] = table[code]
-                    n += 1
-            pairs[i] = 0
+    for code in range(table.size):
+        if table[code]:
+            codes[n] = code
+            counts[n] = table[code]
+            table[code] = 0
+            n += 1
     return codes, counts
 
 
 @njit(nogil=True, cache=True)
-def merge(
-    codes_a: npt.NDArray[np.uint32],
-    counts_a: npt.NDArray[np.int64],
-    codes_b: npt.NDArray[np.uint32],
-    counts_b: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-    """Add two results of `count`."""
-    codes = np.empty(codes_a.size + codes_b.size, np.uint32)
-    counts = np.empty(codes.size, np.int64)
-    i = j = n = 0
-    while i < codes_a.size or j < codes_b.size:
-        take_a = j == codes_b.size or (i < codes_a.size and codes_a[i] <= codes_b[j])
-        take_b = i == codes_a.size or (j < codes_b.size and codes_b[j] <= codes_a[i])
-        codes[n] = codes_a[i] if take_a else codes_b[j]
-        counts[n] = 0
-        if take_a:
-            counts[n] += counts_a[i]
-            i += 1
-        if take_b:
-            counts[n] += counts_b[j]
-            j += 1
-        n += 1
-    return codes[:n].copy(), counts[:n].copy()
+def add(
+    codes: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64], table: npt.NDArray[np.int64]
+) -> None:
+    """Add a result of `count` to a table of shape (2**24,), indexed by Morton code."""
+    for i in range(codes.size):
+        table[codes[i]] += counts[i]
 
 
 @njit(nogil=True, cache=True)
