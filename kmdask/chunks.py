@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TILE = 512
-"""Side of a Deep Zoom tile and of an inner chunk of the stored indices."""
+"""Side of a Deep Zoom tile."""
+
+CHUNK = 1024
+"""Side of a chunk of the stored indices: what is decoded to read one of them. Smaller ones cost more
+time in zarr than in compression."""
 
 SHARD = 4096
 """Largest side of a shard of the stored indices, and of a chunk read at once."""
@@ -83,19 +87,19 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
 
 
 def shard_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """Shape of the shards that the indices of an image are stored in: whole tiles.
+    """Shape of the shards that the indices of an image are stored in: whole chunks and tiles.
 
     Examples
     --------
     >>> shard_shape((32768, 32768))
     (4096, 4096)
     >>> shard_shape((70000, 10))
-    (4096, 512)
+    (4096, 1024)
     """
     height, width = shape
     return (
-        min(SHARD, ceil_div(height, TILE) * TILE),
-        min(SHARD, ceil_div(width, TILE) * TILE),
+        min(SHARD, ceil_div(height, CHUNK) * CHUNK),
+        min(SHARD, ceil_div(width, CHUNK) * CHUNK),
     )
 
 

@@ -115,4 +115,7 @@ def _halve(
     pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.uint8]:
     valid = ALL_VALID if mask is None else valid_or_all(mask[:, :, 0])
-    return np.moveaxis(kernels.halve(pixels, valid), 0, 2)
+    height, width, bands = pixels.shape
+    out = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), np.uint8)
+    kernels.halve(pixels, valid, out)
+    return np.moveaxis(out, 0, 2)

@@ -213,7 +213,9 @@ def _encode_block(
 ) -> npt.NDArray[np.uint8]:
     (block,) = pixels  # the one chunk over all bands
     valid = ALL_VALID if mask is None else valid_or_all(mask)
-    return kernels.look_up(block, valid, _table(palette), palette.nodata)
+    indices = np.empty(block.shape[:2], np.uint8)
+    kernels.look_up(block, valid, _table(palette), palette.nodata, indices)
+    return indices
 
 
 _building = threading.Lock()

@@ -28,7 +28,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from kmdask.chunks import TILE, shard_shape
+from kmdask.chunks import CHUNK, shard_shape
 from kmdask.errors import BundleError, OutputExistsError, writing
 from kmdask.georef import Georef
 from kmdask.graphs import write_blocks
@@ -159,7 +159,7 @@ def create_image(bundle: Path, shape: tuple[int, int], palette: Palette, header:
         group.create_array(
             "indices",
             shape=shape,
-            chunks=(TILE, TILE),
+            chunks=(CHUNK, CHUNK),
             shards=shard_shape(shape),
             dtype=np.uint8,
             compressors=[ZstdCodec(level=ZSTD_LEVEL)],

@@ -16,6 +16,13 @@ ALL_VALID = np.empty((0, 0), np.uint8)
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 9), (9, 1), (2, 2), (4, 6), (5, 4), (4, 5), (7, 9)]
 
 
+def halve(pixels, mask):
+    height, width, bands = pixels.shape
+    out = np.full((bands, (height + 1) // 2, (width + 1) // 2), 77, np.uint8)
+    kernels.halve(pixels, mask, out)
+    return out
+
+
 def halved(pixels, valid):
     """The exact mean of every square, halves rounded to even; (band, y, x)."""
     height, width, bands = pixels.shape
@@ -35,10 +42,10 @@ def test_halve_equals_exact_means(data, shape, bands):
     pixels = data.draw(arrays(np.uint8, (*shape, bands), elements=values))
     mask = data.draw(arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 1, 255])))
     everything = np.ones(shape, bool)
-    np.testing.assert_array_equal(kernels.halve(pixels, ALL_VALID), halved(pixels, everything))
-    np.testing.assert_array_equal(kernels.halve(pixels, mask), halved(pixels, mask != 0))
+    np.testing.assert_array_equal(halve(pixels, ALL_VALID), halved(pixels, everything))
+    np.testing.assert_array_equal(halve(pixels, mask), halved(pixels, mask != 0))
     np.testing.assert_array_equal(
-        kernels.halve(pixels, np.ones(shape, np.uint8)), halved(pixels, everything)
+        halve(pixels, np.ones(shape, np.uint8)), halved(pixels, everything)
     )
 
 
@@ -46,7 +53,7 @@ def test_halve_of_every_sum_of_four():
     total = np.arange(1021)
     parts = [np.clip(total - 255 * i, 0, 255) for i in range(4)]
     pixels = np.stack([np.stack(parts[:2], -1).ravel(), np.stack(parts[2:], -1).ravel()])
-    out = kernels.halve(pixels[:, :, None].astype(np.uint8), ALL_VALID)
+    out = halve(pixels[:, :, None].astype(np.uint8), ALL_VALID)
     np.testing.assert_array_equal(out[0, 0], np.rint(total / 4))
 
 
@@ -55,10 +62,8 @@ def test_halve_of_planar_views(scene, shape):
     pixels = scene(*shape)
     planar = np.moveaxis(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), 0, 2)
     expected = halved(pixels, np.ones(shape, bool))
-    np.testing.assert_array_equal(kernels.halve(planar, ALL_VALID), expected)
-    np.testing.assert_array_equal(
-        kernels.halve(pixels[::-1, ::-1].copy()[::-1, ::-1], ALL_VALID), expected
-    )
+    np.testing.assert_array_equal(halve(planar, ALL_VALID), expected)
+    np.testing.assert_array_equal(halve(pixels[::-1, ::-1].copy()[::-1, ::-1], ALL_VALID), expected)
 
 
 @given(

@@ -179,7 +179,7 @@ def test_layout(tmp_path, masked):
     assert group.metadata.zarr_format == 3
     indices = group["indices"]
     assert (indices.shape, indices.dtype) == ((5000, 700), np.uint8)
-    assert (indices.chunks, indices.shards) == ((512, 512), (4096, 1024))
+    assert (indices.chunks, indices.shards) == ((1024, 1024), (4096, 1024))
     assert indices.metadata.dimension_names == ("y", "x")
     assert indices.fill_value == (3 if masked else 0)
     assert group["palette"].metadata.dimension_names == ("index", "band")

@@ -228,7 +228,8 @@ def look_up(
     mask: npt.NDArray[np.uint8],
     table: npt.NDArray[np.uint8],
     nodata: int,
-) -> npt.NDArray[np.uint8]:
+    indices: npt.NDArray[np.uint8],
+) -> None:
     """Swap each pixel for its entry in a table of `nearest_table`.
 
     Parameters
@@ -239,12 +240,9 @@ def look_up(
     table : uint8 array of shape (2**24,)
     nodata : int
         The index that invalid pixels get.
-
-    Returns
-    -------
-    uint8 array of shape (y, x)
+    indices : uint8 array of shape (y, x)
+        Is filled.
     """
-    indices = np.empty(pixels.shape[:2], np.uint8)
     codes = np.empty(pixels.shape[1], np.uint32)
     masked = mask.size > 0
     for y in range(pixels.shape[0]):
@@ -255,4 +253,3 @@ def look_up(
             for x in range(pixels.shape[1]):
                 if mask[y, x] == 0:
                     indices[y, x] = nodata
-    return indices

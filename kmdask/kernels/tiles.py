@@ -8,7 +8,9 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def halve(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def halve(
+    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]
+) -> None:
     """Average each 2 x 2 square of pixels, leaving out invalid ones.
 
     Halves are rounded to even, so that many levels on top of each other do not drift brighter. At
@@ -19,14 +21,10 @@ def halve(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDA
     pixels : uint8 array of shape (y, x, band)
     mask : uint8 array of shape (y, x) or (0, 0)
         0 where a pixel is invalid. An empty array means that all are valid.
-
-    Returns
-    -------
-    uint8 array of shape (band, ceil(y / 2), ceil(x / 2))
-        Band by band. Squares without a valid pixel are 0.
+    out : uint8 array of shape (band, ceil(y / 2), ceil(x / 2))
+        Is filled, band by band. Squares without a valid pixel are 0.
     """
     height, width, bands = pixels.shape
-    out = np.empty((bands, (height + 1) // 2, (width + 1) // 2), np.uint8)
     for band in range(bands):
         for y in range(out.shape[1]):
             top = 2 * y
@@ -59,7 +57,6 @@ def halve(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDA
                         + np.int32(pixels[bottom, width - 1, band])
                     )
                     out[band, y, width // 2] = (total + 1 + ((total >> 2) & 1)) >> 2
-    return out
 
 
 @njit(nogil=True, cache=True)
