@@ -12,8 +12,8 @@ TILE = 512
 """Side of a Deep Zoom tile."""
 
 CHUNK = 1024
-"""Side of a chunk of the stored indices: what is decoded to read one of them. Smaller ones cost more
-time in zarr than in compression."""
+"""Side of a chunk of the stored indices: what is decoded to read one of them. Smaller ones cost
+more time in zarr than in compression."""
 
 SHARD = 4096
 """Largest side of a shard of the stored indices, and of a chunk read at once."""
