@@ -54,7 +54,9 @@ def options(*added: Callable[..., Any]) -> Callable[..., Any]:
 
 talking = options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    click.option("-q", "--quiet", is_flag=True, help="Show no progress, only errors."),
+    click.option(
+        "-q", "--quiet", is_flag=True, help="Show no progress, only the result and errors."
+    ),
     click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
 )
 compressing = options(

@@ -84,7 +84,7 @@ def _write(image: CompressedImage, path: Path, progress: Progress) -> None:
         crs=image.georef.crs_wkt,
         transform=Affine(*image.georef.transform) if image.georef.transform else None,
         photometric="rgb" if bands == 3 else "minisblack",
-        alpha="yes" if masked else None,
+        **({"alpha": "yes"} if masked else {}),
         tiled=True,
         blockxsize=TILE,
         blockysize=TILE,

@@ -112,6 +112,8 @@ def compress(
     """
     k = check_k(k)
     _check(seed, formats)
+    if not isinstance(path, str | os.PathLike):
+        raise ParameterError(f"path is a str or path-like; got {type(path).__name__}")
     target = default_output(path) if out is None else Path(out)
     target = target.absolute()
     stages = _Stages(progress or Silent())
@@ -190,7 +192,8 @@ def default_output(path: str | os.PathLike[str]) -> Path:
 
 def check_apart(path: str | os.PathLike[str], target: Path) -> None:
     """Raise a `ParameterError` if a source lies in the bundle that is to be written."""
-    if _is_local(os.fspath(path)) and target in Path(path).absolute().parents:
+    source = Path(path).absolute()
+    if _is_local(os.fspath(path)) and target in (source, *source.parents):
         msg = f"the source {os.fspath(path)!r} lies in the output {str(target)!r}; give another"
         raise ParameterError(msg)
 

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kmdask.chunks import (
+    CHUNK,
     PIXELS,
     SHARD,
     TILE,
@@ -55,12 +56,12 @@ def test_levels_halve_by_ceiling_down_to_one_pixel(shape):
 
 
 @given(shapes)
-def test_shards_are_whole_tiles_and_no_larger_than_needed(shape):
+def test_shards_are_whole_chunks_and_no_larger_than_needed(shape):
     for size, shard in zip(shape, shard_shape(shape), strict=True):
-        assert shard % TILE == 0
+        assert shard % CHUNK == 0
         assert shard <= SHARD
         assert shard >= min(size, SHARD)
-        assert shard - TILE < size
+        assert shard - CHUNK < size
 
 
 blocks = st.one_of(

@@ -324,7 +324,7 @@ def test_workers_in_another_directory(tmp_path, monkeypatch, source):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         monkeypatch.chdir(tmp_path)
@@ -336,7 +336,7 @@ def test_workers_in_another_directory(tmp_path, monkeypatch, source):
 def test_a_cluster_without_workers(tmp_path, monkeypatch, source):
     monkeypatch.setattr("kmdask.client.PATIENCE", 1)
     with (
-        LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster,
         pytest.raises(kmdask.ClusterError, match="no workers"),
     ):
         kmdask.compress(source, 3, tmp_path / "out.kmdask", client=cluster.scheduler_address)

@@ -248,7 +248,7 @@ def test_a_shard_that_comes_after_the_failure_leaves_nothing(tmp_path, monkeypat
     monkeypatch.setattr(zarr, "open_array", open_array)
     with (
         LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None
+            processes=False, n_workers=1, threads_per_worker=4, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -301,7 +301,7 @@ def two_processes():
         n_workers=2,
         threads_per_worker=1,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
     ) as cluster:
         yield cluster
 

@@ -215,7 +215,7 @@ def test_indices_come_back_however_they_are_chunked(tmp_path_factory, rows, colu
         # Many shards in a small image.
         for module in (store, store.shard_shape):
             names = module.__globals__ if callable(module) else vars(module)
-            patch.setitem(names, "TILE", 8)
+            patch.setitem(names, "CHUNK", 8)
         patch.setitem(store.shard_shape.__globals__, "SHARD", 16)
         create_image(folder, shape, PALETTE, Header(3, 0, masked=False, georef=Georef()))
         written = write_indices(da.from_array(indices, chunks=(rows, columns)), folder).compute()
