@@ -193,7 +193,8 @@ def default_output(path: str | os.PathLike[str]) -> Path:
 def check_apart(path: str | os.PathLike[str], target: Path) -> None:
     """Raise a `ParameterError` if a source lies in the bundle that is to be written."""
     source = Path(path).absolute()
-    if _is_local(os.fspath(path)) and target in (source, *source.parents):
+    inside = target in source.parents or (target == source and source.is_dir())
+    if inside and _is_local(os.fspath(path)):
         msg = f"the source {os.fspath(path)!r} lies in the output {str(target)!r}; give another"
         raise ParameterError(msg)
 
