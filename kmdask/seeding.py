@@ -64,7 +64,8 @@ def best_start(colors: WeightedColors, k: int, seed: int) -> npt.NDArray[np.floa
     ]
     (name,) = block_names("refine", token, 1)
     refined = delayed(_refine_best, pure=True)(runs, fine, dask_key_name=name)
-    return dask.compute(refined)[0]  # type: ignore[no-any-return]
+    centers: npt.NDArray[np.float64] = dask.compute(refined)[0]
+    return centers
 
 
 def bin_colors(
