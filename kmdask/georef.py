@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
+class GroundControlPoint:
+    """A pixel whose place is known, as `rasterio.control.GroundControlPoint` has it."""
+
+    row: float
+    col: float
+    x: float
+    y: float
+    z: float | None = None
+    id: str = ""
+    info: str = ""
+
+
+@dataclass(frozen=True)
 class Georef:
-    """Coordinate reference system and affine transform of an image.
+    """Coordinate reference system of an image, and the ways from its pixels to coordinates.
 
     Examples
     --------
@@ -18,11 +31,21 @@ class Georef:
     """
 
     crs_wkt: str | None = None
-    """The coordinate reference system as WKT, None where the image names none."""
+    """The coordinate reference system as WKT, None where the image names none; that of the ground
+    control points if it has these and no transform."""
 
     transform: tuple[float, float, float, float, float, float] | None = None
     """Coefficients a, b, c, d, e, f of x = a·column + b·row + c and y = d·column + e·row + f, as in
     `affine.Affine`, None where the image is not georeferenced."""
+
+    gcps: tuple[GroundControlPoint, ...] = ()
+    """Ground control points."""
+
+    rpcs: tuple[tuple[str, str], ...] = ()
+    """Rational polynomial coefficients: GDAL's metadata items of the domain RPC."""
+
+    point: bool = False
+    """Whether a pixel's value stands for its centre (GDAL's AREA_OR_POINT=Point), not its area."""
 
     def __post_init__(self) -> None:
         if self.transform is not None and len(self.transform) != len("abcdef"):
@@ -31,10 +54,22 @@ class Georef:
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes, ready for JSON."""
         transform = None if self.transform is None else list(self.transform)
-        return {"crs_wkt": self.crs_wkt, "transform": transform}
+        return {
+            "crs_wkt": self.crs_wkt,
+            "transform": transform,
+            "gcps": [asdict(gcp) for gcp in self.gcps],
+            "rpcs": dict(self.rpcs),
+            "point": self.point,
+        }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Georef:
         """Rebuild from the result of `to_dict`."""
         transform = fields["transform"]
-        return cls(fields["crs_wkt"], None if transform is None else tuple(transform))
+        return cls(
+            crs_wkt=fields["crs_wkt"],
+            transform=None if transform is None else tuple(transform),
+            gcps=tuple(GroundControlPoint(**gcp) for gcp in fields["gcps"]),
+            rpcs=tuple(fields["rpcs"].items()),
+            point=fields["point"],
+        )
