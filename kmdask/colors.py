@@ -10,31 +10,25 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import dask
 import dask.array as da
 import numpy as np
-from dask.core import flatten
 from dask.delayed import Delayed, delayed
-from dask.highlevelgraph import HighLevelGraph
 
 from kmdask.chunks import split
-from kmdask.errors import EmptyImageError, ParameterError
-from kmdask.graphs import block_names, merge_tasks
+from kmdask.errors import EmptyImageError
+from kmdask.graphs import block_names, over_chunks
 from kmdask.kernels import colors as kernels
+from kmdask.look import NOTHING_VALID
+from kmdask.pixels import valid_or_all
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 ROWS = 1 << 19
 """Colours in a block: fixed, so that sums over blocks do not depend on the cluster."""
-
-BANDS = (1, 3)
-"""Numbers of bands that pixels can have: grey, or red, green and blue."""
-
-ALL_VALID = np.empty((0, 0), np.uint8)
-"""What kernels take for a mask where every pixel is valid."""
 
 
 class ColorTable(NamedTuple):
@@ -49,151 +43,85 @@ class ColorTable(NamedTuple):
 
 @dataclass(frozen=True)
 class WeightedColors:
-    """The different colours of an image, each with the number of its pixels, kept on the workers.
+    """The colours of an image, each with the number of its pixels, kept on the workers.
 
-    Rows are sorted along a Morton curve, so that near rows are near colours.
+    The different colours themselves where they are few enough to be counted, as those of up to
+    three bands of 8 bits are; else the means of cells of similar colours. Rows are sorted by code,
+    so that near rows are near colours.
     """
 
     colors: da.Array
-    """float32 array of shape (n, band), in the units of the image."""
+    """float32 (counted) or float64 (cells) array of shape (n, band), in the units of the image."""
 
     counts: da.Array
     """int64 array of shape (n,), in the same blocks of rows."""
 
+    codes: da.Array
+    """uint32 array of shape (n,), ascending: codes with the same first bits are near colours."""
+
     pixels: int
     """Number of valid pixels: the sum of the counts."""
+
+    low: float
+    """Least value of any band of a valid pixel, or 0 of 8-bit pixels."""
+
+    high: float
+    """Greatest value of any band of a valid pixel, or 255 of 8-bit pixels."""
+
+    exact: bool = True
+    """Whether these are the different colours; else they are the means of cells."""
 
     def __len__(self) -> int:
         return int(self.colors.shape[0])
 
 
-def count_colors(pixels: da.Array, mask: da.Array | None = None) -> WeightedColors:
-    """Count the different colours of an image.
+class Counter(Protocol):
+    """A way from pixels to weighted colours, in two steps: one pass, and what is made of it."""
 
-    One pass over the pixels. On return they are counted, and the result stays where Dask's current
-    scheduler keeps it.
+    def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
+        """Return the result of the pass, lazily, and an array of one element per chunk."""
 
-    Parameters
-    ----------
-    pixels : dask array of shape (y, x, band), uint8
-        One or three bands.
-    mask : dask array of shape (y, x), optional
-        0 where a pixel is invalid and not counted. By default every pixel is valid.
+    def colors(self, table: Delayed) -> WeightedColors:
+        """Make weighted colours of the persisted result.
 
-    Returns
-    -------
-    WeightedColors
-
-    Raises
-    ------
-    ParameterError
-        If the arrays are not as said.
-    EmptyImageError
-        If no pixel is valid.
-
-    Examples
-    --------
-    >>> import dask.array as da, numpy as np
-    >>> pixels = da.from_array(np.array([[[255, 0, 0], [0, 0, 9], [255, 0, 0]]], np.uint8))
-    >>> counted = count_colors(pixels)
-    >>> counted.colors.compute()
-    array([[  0.,   0.,   9.],
-           [255.,   0.,   0.]], dtype=float32)
-    >>> counted.counts.compute()
-    array([1, 2])
-    """
-    (table,) = dask.persist(color_table(pixels, mask)[0])
-    return weighted_colors(table, bands=pixels.shape[2])
+        Raises
+        ------
+        EmptyImageError
+            If no pixel is valid.
+        """
 
 
-def checked(pixels: da.Array, mask: da.Array | None = None) -> tuple[da.Array, da.Array | None]:
-    """Check that arrays are pixels and mask as kernels take them; chunk them alike.
+@dataclass(frozen=True)
+class ColorCounter:
+    """Counts the different colours of an image of up to three bands of 8 bits."""
 
-    Raises
-    ------
-    ParameterError
-        If they are not uint8 pixels of shape (y, x, band) and a mask of shape (y, x).
-    """
-    if pixels.ndim != 3 or pixels.shape[2] not in BANDS or pixels.dtype != np.uint8:
-        msg = (
-            "pixels are a uint8 array of shape (y, x, band) with 1 or 3 bands; got "
-            f"{pixels.dtype} of shape {pixels.shape}"
-        )
-        raise ParameterError(msg)
-    pixels = pixels.rechunk({2: -1})
-    if mask is None:
-        return pixels, None
-    if mask.shape != pixels.shape[:2]:
-        msg = f"the mask has shape {mask.shape}, the pixels {pixels.shape}: they must agree"
-        raise ParameterError(msg)
-    if mask.dtype != np.uint8:
-        mask = (mask != 0).astype(np.uint8)
-    return pixels, mask.rechunk(pixels.chunks[:2])
+    bands: int
 
+    def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
+        """Count the colours, lazily; the result is a `ColorTable`."""
+        return over_chunks("count", _count, _merge, [pixels, mask])
 
-def color_table(pixels: da.Array, mask: da.Array | None = None) -> tuple[Delayed, da.Array]:
-    """Count the colours of an image, lazily.
-
-    Returns
-    -------
-    table : Delayed
-        The `ColorTable` of the image.
-    counted : dask array of shape (chunks,), int64
-        The valid pixels of each chunk, known when it has been counted.
-    """
-    pixels, mask = checked(pixels, mask)
-    arrays: list[Any] = [pixels] if mask is None else [pixels, mask]
-    blocks = list(flatten(pixels.__dask_keys__()))
-    masks = [ALL_VALID] * len(blocks) if mask is None else list(flatten(mask.__dask_keys__()))
-    token = [array.name for array in arrays]
-    names = block_names("count", token, len(blocks))
-    graph: dict[Any, Any] = {
-        name: (_count, block, valid)
-        for name, block, valid in zip(names, blocks, masks, strict=True)
-    }
-    root, merging = merge_tasks(_merge, names, "merge")
-    done = block_names("counted", token, len(blocks))
-    graph |= merging | {key: (_pixels, name) for key, name in zip(done, names, strict=True)}
-    whole = HighLevelGraph.from_collections(done[0][0], graph, dependencies=arrays)
-    counted = da.Array(whole, done[0][0], chunks=((1,) * len(done),), dtype=np.int64)
-    return Delayed(root, whole, layer=done[0][0]), counted
-
-
-def weighted_colors(table: Delayed, bands: int) -> WeightedColors:
-    """Spread a persisted `ColorTable` over blocks of rows.
-
-    Raises
-    ------
-    EmptyImageError
-        If the table has no colours.
-    """
-    n, pixels = dask.compute(delayed(_totals)(table))[0]
-    if n == 0:
-        msg = (
-            "every pixel of the image is invalid (transparent, masked or nodata), so there are "
-            "no colours to choose from; check the alpha band or the nodata value of the source"
-        )
-        raise EmptyImageError(msg)
-    rows = split(n, ROWS)
-    names = block_names("colors", table.key, len(rows))
-    colors, counts = [], []
-    for i, name in enumerate(names):
-        part = delayed(_rows, pure=True, nout=2)(table, i * ROWS, bands, dask_key_name=name)
-        colors.append(da.from_delayed(part[0], (rows[i], bands), np.float32))
-        counts.append(da.from_delayed(part[1], (rows[i],), np.int64))
-    spread = dask.persist(da.concatenate(colors), da.concatenate(counts))
-    return WeightedColors(colors=spread[0], counts=spread[1], pixels=pixels)
-
-
-def valid_or_all(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The mask as kernels take it: `ALL_VALID` where nothing is invalid, which is much faster."""
-    return ALL_VALID if mask.all() else mask
+    def colors(self, table: Delayed) -> WeightedColors:
+        """Spread a persisted `ColorTable` over blocks of rows."""
+        n, pixels = dask.compute(delayed(_totals)(table))[0]
+        if n == 0:
+            raise EmptyImageError(NOTHING_VALID)
+        rows = split(n, ROWS)
+        names = block_names("colors", table.key, len(rows))
+        columns: list[list[da.Array]] = [[], [], []]
+        for i, name in enumerate(names):
+            part = delayed(_rows, pure=True, nout=3)(table, i * ROWS, self.bands, dask_key_name=name)
+            columns[0].append(da.from_delayed(part[0], (rows[i], self.bands), np.float32))
+            columns[1].append(da.from_delayed(part[1], (rows[i],), np.int64))
+            columns[2].append(da.from_delayed(part[2], (rows[i],), np.uint32))
+        colors, counts, codes = dask.persist(*map(da.concatenate, columns))
+        return WeightedColors(colors, counts, codes, pixels, low=0.0, high=255.0)
 
 
 _scratch = threading.local()
 
 
-def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> ColorTable:
+def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> ColorTable:
     # The table is kept per thread: paging in 64 MiB afresh costs more than counting a chunk.
     # It is set aside while in use, so that what a failure leaves in it is not counted again.
     table = _scratch.__dict__.pop("table", None)
@@ -202,10 +130,6 @@ def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> ColorT
     counted = ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
     _scratch.table = table
     return counted
-
-
-def _pixels(table: ColorTable) -> npt.NDArray[np.int64]:
-    return np.array([table.counts.sum()])
 
 
 def _merge(tables: list[ColorTable]) -> ColorTable:
@@ -222,7 +146,7 @@ def _totals(table: ColorTable) -> tuple[int, int]:
 
 def _rows(
     table: ColorTable, start: int, bands: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
     rows = slice(start, start + ROWS)
     colors = kernels.decode_codes(table.codes[rows], bands)
-    return colors.astype(np.float32), table.counts[rows]
+    return colors.astype(np.float32), table.counts[rows], table.codes[rows]

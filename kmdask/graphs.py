@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
+from dask.core import flatten
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +57,66 @@ def merge_tasks(
         level = block_names(stage, level[0], len(groups))
         tasks.update({key: (merge, group) for key, group in zip(level, groups, strict=True)})
     return level[0], tasks
+
+
+def over_chunks(
+    stage: str,
+    function: Callable[..., Any],
+    merge: Callable[[list[Any]], Any],
+    arrays: Sequence[da.Array | None],
+    *shared: Any,
+    places: bool = False,
+) -> tuple[Delayed, da.Array]:
+    """One pass over the chunks of an image: a task for each, and a tree that merges their results.
+
+    Parameters
+    ----------
+    stage : str
+        Name of the tasks in the dashboard.
+    function : callable
+        Takes a chunk of each array (None for an array that is None), and what is shared.
+    merge : callable
+        Takes a list of results, returns one.
+    arrays : sequence of dask arrays or None
+        The first one, with rows and columns, says where the chunks are; the others have the same.
+    *shared : object
+        What is the same for all chunks.
+    places : bool, default False
+        Whether the function takes the row and the column of the chunk's first pixel at the end.
+
+    Returns
+    -------
+    result : Delayed
+        The merged result.
+    done : dask array of shape (chunks,), int64
+        Ones, each known when its chunk has been worked on.
+    """
+    there = [array for array in arrays if array is not None]
+    first = there[0]
+    columns = [
+        [None] * first.npartitions if array is None else list(flatten(array.__dask_keys__()))
+        for array in arrays
+    ]
+    corners: list[Any] = [()] * first.npartitions
+    if places:
+        starts = [np.cumsum((0, *sizes[:-1])).tolist() for sizes in first.chunks[:2]]
+        corners = list(product(*starts))
+    token = ([array.name for array in there], shared)
+    names = block_names(stage, token, first.npartitions)
+    graph: dict[Any, Any] = {
+        name: (function, *blocks, *shared, *corner)
+        for name, corner, *blocks in zip(names, corners, *columns, strict=True)
+    }
+    root, merging = merge_tasks(merge, names, "merge")
+    ticks = block_names(f"{stage}-done", token, len(names))
+    graph |= merging | {tick: (_tick, name) for tick, name in zip(ticks, names, strict=True)}
+    whole = HighLevelGraph.from_collections(ticks[0][0], graph, dependencies=there)
+    done = da.Array(whole, ticks[0][0], chunks=((1,) * len(ticks),), dtype=np.int64)
+    return Delayed(root, whole, layer=ticks[0][0]), done
+
+
+def _tick(_result: Any) -> npt.NDArray[np.int64]:
+    return np.ones(1, np.int64)
 
 
 def write_blocks(

@@ -7,14 +7,14 @@ indices would be colours that are nowhere in the image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 
 from kmdask.chunks import SHARD, TILE, ceil_div
-from kmdask.colors import ALL_VALID, checked, valid_or_all
 from kmdask.kernels import tiles as kernels
+from kmdask.pixels import checked, valid_or_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Level:
     """One level of a pyramid, lazy."""
 
     pixels: da.Array
-    """uint8 array of shape (y, x, band)."""
+    """Array of shape (y, x, band), of the data type of the image."""
 
     mask: da.Array | None
     """uint8 array of shape (y, x), 0 where no pixel of the full image is valid; None if all are."""
@@ -47,7 +47,7 @@ def pyramid(pixels: da.Array, mask: da.Array | None = None) -> Iterator[Level]:
 
     Parameters
     ----------
-    pixels : dask array of shape (y, x, band), uint8
+    pixels : dask array of shape (y, x, band)
         In any chunks.
     mask : dask array of shape (y, x), optional
         0 where a pixel is invalid.
@@ -94,8 +94,8 @@ def _halved(level: Level) -> Level:
         level.pixels,
         *(() if level.mask is None else (level.mask[:, :, None],)),
         chunks=(*chunks, bands),
-        dtype=np.uint8,
-        meta=np.empty((0, 0, 0), np.uint8),
+        dtype=level.pixels.dtype,
+        meta=np.empty((0, 0, 0), level.pixels.dtype),
         token="halve",
     )
     mask = None
@@ -112,10 +112,19 @@ def _halved(level: Level) -> Level:
 
 
 def _halve(
-    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None
-) -> npt.NDArray[np.uint8]:
-    valid = ALL_VALID if mask is None else valid_or_all(mask[:, :, 0])
+    pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[Any]:
+    valid = valid_or_all(None if mask is None else mask[:, :, 0])
     height, width, bands = pixels.shape
-    out = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), np.uint8)
-    kernels.halve(pixels, valid, out)
+    out = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
+    if pixels.dtype.kind == "f":
+        kernels.halve_reals(pixels, valid, out)
+    elif pixels.dtype.itemsize < 8:
+        zero = np.int32(0) if pixels.dtype.itemsize < 4 else np.int64(0)
+        kernels.halve(pixels, valid, zero, out)
+    else:
+        # Sums of 64-bit integers fit into no integer.
+        reals = np.empty(out.shape)
+        kernels.halve_reals(pixels.astype(np.float64), valid, reals)
+        out = np.rint(reals).astype(pixels.dtype)
     return np.moveaxis(out, 0, 2)

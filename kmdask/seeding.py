@@ -9,20 +9,19 @@ colours it then has only a few steps left.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
 import numpy as np
 from dask.delayed import delayed
 
 from kmdask.graphs import block_names
-from kmdask.kernels import colors as kernels
 from kmdask.lloyd import lloyd, plus_plus
 
 if TYPE_CHECKING:
+    import dask.array as da
     import numpy.typing as npt
-
-    from kmdask.colors import WeightedColors
 
 COARSE = 1 << 15
 """Cells at most for the many starts: a run takes 5 ms for 16 clusters, 60 ms for 256 (measured)."""
@@ -33,17 +32,59 @@ FINE = 1 << 18
 STARTS = 32
 """Runs of which the best is taken."""
 
+FEW = 256
+"""Clusters up to which all of that is cheap. For more, cells are more and starts are fewer."""
+
 MAX_ITER = 300
 TOL = 1e-7
+LOOSE = 1e-4
+"""Tolerance for more than `FEW` clusters."""
 
 
-def best_start(colors: WeightedColors, k: int, seed: int) -> npt.NDArray[np.float64]:
+@dataclass(frozen=True)
+class Plan:
+    """How many cells and starts there are for so many clusters."""
+
+    coarse: int
+    fine: int
+    starts: int
+    tol: float
+
+    @classmethod
+    def of(cls, k: int) -> Plan:
+        """Choose them: each cluster has a few cells to choose from."""
+        if k <= FEW:
+            return cls(COARSE, FINE, STARTS, TOL)
+        coarse = max(COARSE, 8 * k)
+        return cls(coarse, max(FINE, coarse), max(1, STARTS * FEW // k), LOOSE)
+
+
+class Cells(NamedTuple):
+    """Joined colours, sorted by code."""
+
+    codes: npt.NDArray[np.uint32]
+    """What is left of the codes, of shape (cells,)."""
+
+    means: npt.NDArray[np.float64]
+    """The mean of the pixels of each cell, of shape (cells, feature)."""
+
+    weights: npt.NDArray[np.float64]
+    """The pixels of each, of shape (cells,)."""
+
+
+def best_start(
+    features: da.Array, counts: da.Array, codes: da.Array, k: int, seed: int
+) -> npt.NDArray[np.float64]:
     """Find good initial centres for k-means over the colours of an image.
 
     Parameters
     ----------
-    colors : WeightedColors
-        More than `k` colours.
+    features : dask array of shape (n, feature)
+        More than `k` colours, in the space where distances are measured.
+    counts : dask array of shape (n,)
+        The pixels of each.
+    codes : dask array of shape (n,), uint32
+        Ascending; see `WeightedColors`.
     k : int
         Number of centres.
     seed : int
@@ -51,83 +92,62 @@ def best_start(colors: WeightedColors, k: int, seed: int) -> npt.NDArray[np.floa
 
     Returns
     -------
-    float64 array of shape (k, band)
+    float64 array of shape (k, feature)
     """
-    token = (colors.colors.name, k, seed)
-    blocks = [column.to_delayed().ravel().tolist() for column in (colors.colors, colors.counts)]
+    token = (features.name, counts.name, k, seed)
+    plan = Plan.of(k)
+    blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
     names = block_names("bin", token, 2)
-    fine = delayed(_bin_blocks, pure=True)(*blocks, dask_key_name=names[0])
-    coarse = delayed(_bin_again, pure=True)(fine, dask_key_name=names[1])
+    fine = delayed(_bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
+    coarse = delayed(bin_cells, pure=True)(fine, plan.coarse, dask_key_name=names[1])
     runs = [
-        delayed(_run, pure=True)(coarse, k, [seed, i], dask_key_name=name)
-        for i, name in enumerate(block_names("seed", token, STARTS))
+        delayed(_run, pure=True)(coarse, k, [seed, i], plan.tol, dask_key_name=name)
+        for i, name in enumerate(block_names("seed", token, plan.starts))
     ]
     (name,) = block_names("refine", token, 1)
-    refined = delayed(_refine_best, pure=True)(runs, fine, dask_key_name=name)
+    refined = delayed(_refine_best, pure=True)(runs, fine, plan.tol, dask_key_name=name)
     centers: npt.NDArray[np.float64] = dask.compute(refined)[0]
     return centers
 
 
-def bin_colors(
-    colors: npt.NDArray[np.floating], counts: npt.NDArray[np.number], limit: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Join similar colours: cells of a grid, as fine as leaves at most `limit` of them.
-
-    Parameters
-    ----------
-    colors : float array of shape (n, band)
-        From 0 to 255, sorted by the Morton code of their whole parts.
-    counts : array of shape (n,)
-    limit : int
-
-    Returns
-    -------
-    means : float64 array of shape (cells, band)
-        The mean of the pixels in each occupied cell.
-    weights : float64 array of shape (cells,)
-        The pixels in each.
+def bin_cells(cells: Cells, limit: int) -> Cells:
+    """Join neighbouring cells, by halves, until there are at most `limit` of them.
 
     Examples
     --------
-    >>> means, weights = bin_colors(np.array([[1.0], [3.0]]), np.array([3, 1]), limit=1)
-    >>> means, weights
-    (array([[1.5]]), array([4.]))
+    >>> fine = Cells(np.uint32([2, 3]), np.array([[1.0], [3.0]]), np.array([3.0, 1.0]))
+    >>> bin_cells(fine, limit=1)
+    Cells(codes=array([1], dtype=uint32), means=array([[1.5]]), weights=array([4.]))
     """
-    codes = kernels.encode_codes(colors.astype(np.uint8))
-    bits, first = 0, np.arange(codes.size)
+    codes, first = cells.codes, np.arange(cells.codes.size)
     while first.size > limit:
-        bits += 3
-        first = np.flatnonzero(np.diff(codes >> bits, prepend=np.uint32(0xFFFFFFFF)))
-    weights = np.add.reduceat(counts, first).astype(np.float64)
-    sums = [np.add.reduceat(band * counts.astype(np.float64), first) for band in colors.T]
-    return np.stack(sums, axis=1) / weights[:, None], weights
+        codes = codes >> np.uint32(1)
+        first = np.flatnonzero(np.diff(codes, prepend=~codes[:1]))
+    weights = np.add.reduceat(cells.weights, first)
+    sums = [np.add.reduceat(band * cells.weights, first) for band in cells.means.T]
+    return Cells(codes[first], np.stack(sums, axis=1) / weights[:, None], weights)
 
 
 def _bin_blocks(
-    colors: list[npt.NDArray[np.float32]], counts: list[npt.NDArray[np.int64]]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    return bin_colors(np.concatenate(colors), np.concatenate(counts), FINE)
-
-
-def _bin_again(
-    cells: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    # A mean lies in its cell, so the cells of cells are those of the colours.
-    return bin_colors(*cells, COARSE)
+    codes: list[npt.NDArray[np.uint32]],
+    features: list[npt.NDArray[np.floating[Any]]],
+    counts: list[npt.NDArray[np.int64]],
+    limit: int,
+) -> Cells:
+    weights = np.concatenate(counts).astype(np.float64)
+    return bin_cells(Cells(np.concatenate(codes), np.concatenate(features), weights), limit)
 
 
 def _run(
-    cells: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]], k: int, seed: list[int]
+    cells: Cells, k: int, seed: list[int], tol: float
 ) -> tuple[float, npt.NDArray[np.float64]]:
-    means, weights = cells
-    centers = plus_plus(means, weights, k, np.random.default_rng(seed))
-    centers, inertia, _ = lloyd(means, weights, centers, max_iter=MAX_ITER, tol=TOL)
+    centers = plus_plus(cells.means, cells.weights, k, np.random.default_rng(seed))
+    centers, inertia, _ = lloyd(cells.means, cells.weights, centers, max_iter=MAX_ITER, tol=tol)
     return inertia, centers
 
 
 def _refine_best(
-    runs: list[tuple[float, npt.NDArray[np.float64]]],
-    cells: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    runs: list[tuple[float, npt.NDArray[np.float64]]], cells: Cells, tol: float
 ) -> npt.NDArray[np.float64]:
     _, centers = min(runs, key=lambda run: run[0])
-    return lloyd(*cells, centers, max_iter=MAX_ITER, tol=TOL)[0]
+    return lloyd(cells.means, cells.weights, centers, max_iter=MAX_ITER, tol=tol)[0]

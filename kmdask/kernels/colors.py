@@ -8,6 +8,8 @@ sorted by it are spatially coherent. Colours of fewer bands have zeros in place 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -170,8 +172,10 @@ def _candidates(
 
 
 @njit(nogil=True, cache=True)
-def nearest_table(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The nearest palette entry of every colour there is.
+def nearest_table(
+    palette: npt.NDArray[np.uint8], table: npt.NDArray[np.unsignedinteger[Any]]
+) -> None:
+    """Find the nearest palette entry of every colour there is.
 
     Works cell by cell of 8 values a band: the colours of a cell are compared with those few
     entries alone that can be nearest to one of them. Distances are integers, so the table is
@@ -180,12 +184,9 @@ def nearest_table(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     Parameters
     ----------
     palette : uint8 array of shape (k, band)
-        One to 256 colours of one to three bands.
-
-    Returns
-    -------
-    uint8 array of shape (2**24,)
-        Indexed by Morton code. Cells in which no colour has as few bands are left at 0.
+        Colours of one to three bands.
+    table : uint8 or uint16 array of shape (2**24,)
+        Is filled, indexed by Morton code. Cells in which no colour has as few bands are left.
 
     References
     ----------
@@ -196,7 +197,6 @@ def nearest_table(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     k, bands = palette.shape
     entries = np.zeros((k, 3), np.int64)
     entries[:, :bands] = palette
-    table = np.zeros(1 << CODE_BITS, np.uint8)
     candidates = np.empty(k, np.int64)
     corner = np.empty(3, np.int64)
     for start in range(0, 1 << CODE_BITS, 1 << CELL_BITS):
@@ -219,16 +219,15 @@ def nearest_table(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
                 if distance < best:
                     best = distance
                     table[code] = i
-    return table
 
 
 @njit(nogil=True, cache=True)
 def look_up(
     pixels: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
-    table: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.unsignedinteger[Any]],
     nodata: int,
-    indices: npt.NDArray[np.uint8],
+    indices: npt.NDArray[np.unsignedinteger[Any]],
 ) -> None:
     """Swap each pixel for its entry in a table of `nearest_table`.
 
@@ -237,10 +236,10 @@ def look_up(
     pixels : uint8 array of shape (y, x, band)
     mask : uint8 array of shape (y, x) or (0, 0)
         0 where a pixel is invalid. An empty array means that all are valid.
-    table : uint8 array of shape (2**24,)
+    table : uint8 or uint16 array of shape (2**24,)
     nodata : int
         The index that invalid pixels get.
-    indices : uint8 array of shape (y, x)
+    indices : uint8 or uint16 array of shape (y, x)
         Is filled.
     """
     codes = np.empty(pixels.shape[1], np.uint32)

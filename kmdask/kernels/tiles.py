@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -9,22 +11,28 @@ from numba import njit
 
 @njit(nogil=True, cache=True)
 def halve(
-    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.integer[Any]],
+    mask: npt.NDArray[np.uint8],
+    zero: np.signedinteger[Any],
+    out: npt.NDArray[np.integer[Any]],
 ) -> None:
-    """Average each 2 x 2 square of pixels, leaving out invalid ones.
+    """Average each 2 x 2 square of whole numbers, leaving out invalid ones.
 
     Halves are rounded to even, so that many levels on top of each other do not drift brighter. At
     an odd last row or column the mean is over the pixels there are.
 
     Parameters
     ----------
-    pixels : uint8 array of shape (y, x, band)
+    pixels : integer array of shape (y, x, band)
     mask : uint8 array of shape (y, x) or (0, 0)
         0 where a pixel is invalid. An empty array means that all are valid.
-    out : uint8 array of shape (band, ceil(y / 2), ceil(x / 2))
+    zero : int32 or int64
+        A zero of the type that sums of eight pixels fit into.
+    out : array of shape (band, ceil(y / 2), ceil(x / 2)), of the type of the pixels
         Is filled, band by band. Squares without a valid pixel are 0.
     """
     height, width, bands = pixels.shape
+    one = zero + type(zero)(1)
     for band in range(bands):
         for y in range(out.shape[1]):
             top = 2 * y
@@ -32,31 +40,55 @@ def halve(
             if mask.size:
                 for x in range(out.shape[2]):
                     right = min(2 * x + 1, width - 1)
-                    total = np.int32(0)
-                    n = np.int32(0)
+                    total = zero
+                    n = zero
                     for row in (top, bottom):
                         for column in (2 * x, right):
                             if mask[row, column]:
-                                total += np.int32(pixels[row, column, band])
-                                n += np.int32(1)
-                    half = total // max(n, np.int32(1))
+                                total += type(zero)(pixels[row, column, band])
+                                n += one
+                    half = total // max(n, one)
                     rest = 2 * (total - half * n)
                     out[band, y, x] = half + (rest > n or (rest == n and half & 1))
             else:
                 for x in range(width // 2):
                     total = (
-                        np.int32(pixels[top, 2 * x, band])
-                        + np.int32(pixels[top, 2 * x + 1, band])
-                        + np.int32(pixels[bottom, 2 * x, band])
-                        + np.int32(pixels[bottom, 2 * x + 1, band])
+                        type(zero)(pixels[top, 2 * x, band])
+                        + type(zero)(pixels[top, 2 * x + 1, band])
+                        + type(zero)(pixels[bottom, 2 * x, band])
+                        + type(zero)(pixels[bottom, 2 * x + 1, band])
                     )
                     out[band, y, x] = (total + 1 + ((total >> 2) & 1)) >> 2
                 if width % 2:
                     total = 2 * (
-                        np.int32(pixels[top, width - 1, band])
-                        + np.int32(pixels[bottom, width - 1, band])
+                        type(zero)(pixels[top, width - 1, band])
+                        + type(zero)(pixels[bottom, width - 1, band])
                     )
                     out[band, y, width // 2] = (total + 1 + ((total >> 2) & 1)) >> 2
+
+
+@njit(nogil=True, cache=True)
+def halve_reals(
+    pixels: npt.NDArray[np.floating[Any]],
+    mask: npt.NDArray[np.uint8],
+    out: npt.NDArray[np.floating[Any]],
+) -> None:
+    """Do what `halve` does for pixels of floating point, which are averaged without rounding."""
+    height, width, bands = pixels.shape
+    for band in range(bands):
+        for y in range(out.shape[1]):
+            top = 2 * y
+            bottom = min(top + 1, height - 1)
+            for x in range(out.shape[2]):
+                right = min(2 * x + 1, width - 1)
+                total = 0.0
+                n = 0
+                for row in (top, bottom):
+                    for column in (2 * x, right):
+                        if mask.size == 0 or mask[row, column]:
+                            total += np.float64(pixels[row, column, band])
+                            n += 1
+                out[band, y, x] = total / n if n else 0.0
 
 
 @njit(nogil=True, cache=True)

@@ -1,0 +1,180 @@
+"""Kernels that gather pixels of many or deep bands in the cells of a grid, with exact sums.
+
+A cell is named by a code of up to 32 bits, dealt out over the axes of the grid, the most
+significant first: dropping the last bit joins the two cells next to each other along one axis. So a
+grid that turns out too fine is made coarser without looking at a pixel again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+SLOTS = 4
+"""Slots of the hash table for each cell there may be: with more, probes are short."""
+
+GOLDEN = np.uint64(11400714819323198485)
+"""2**64 divided by the golden ratio: its products spread neighbouring codes over the table."""
+
+
+class Gathered(NamedTuple):
+    """What `gather` found in a block of pixels."""
+
+    codes: npt.NDArray[np.uint32]
+    """Codes of the occupied cells, ascending, of shape (n,)."""
+
+    counts: npt.NDArray[np.int64]
+    """Pixels in each, of shape (n,)."""
+
+    sums: npt.NDArray[np.int64]
+    """Sums of their values in quanta, of shape (n, band)."""
+
+    dropped: int
+    """Last bits of the codes that were dropped, so that there are no more cells than allowed."""
+
+    low: npt.NDArray[np.float64]
+    """Least value of each band, of shape (band,); infinite without a valid pixel."""
+
+    high: npt.NDArray[np.float64]
+    """Greatest value of each band."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _slot(code: np.uint32, keys: npt.NDArray[np.uint32], cells: npt.NDArray[np.int32]) -> int:
+    """The slot that holds a code, or the empty one where it belongs."""
+    mask = cells.size - 1
+    slot = np.int64((np.uint64(code) * GOLDEN) >> np.uint64(40)) & mask
+    while cells[slot] >= 0 and keys[slot] != code:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(nogil=True, cache=True)
+def _coarsen(
+    n: int,
+    codes: npt.NDArray[np.uint32],
+    counts: npt.NDArray[np.int64],
+    sums: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.uint32],
+    cells: npt.NDArray[np.int32],
+) -> int:
+    """Drop the last bit of every code, join what then has the same; return how many are left."""
+    cells[:] = -1
+    left = 0
+    for i in range(n):
+        code = codes[i] >> np.uint32(1)
+        slot = _slot(code, keys, cells)
+        if cells[slot] < 0:
+            keys[slot] = code
+            cells[slot] = left
+            codes[left] = code
+            counts[left] = counts[i]
+            sums[left] = sums[i]
+            left += 1
+        else:
+            counts[cells[slot]] += counts[i]
+            sums[cells[slot]] += sums[i]
+    return left
+
+
+@njit(nogil=True, cache=True)
+def gather(
+    pixels: npt.NDArray[np.generic],
+    mask: npt.NDArray[np.uint8],
+    axes: npt.NDArray[np.float64],
+    origin: npt.NDArray[np.float64],
+    steps: npt.NDArray[np.int64],
+    parts: npt.NDArray[np.uint32],
+    units: npt.NDArray[np.float64],
+    most: int,
+) -> Gathered:
+    """Gather the pixels of a block in the cells of a grid.
+
+    Parameters
+    ----------
+    pixels : array of shape (y, x, band), of any real data type
+    mask : uint8 array of shape (y, x) or (0, 0)
+        0 where a pixel is invalid and left out. An empty array means that all are valid.
+    axes : float64 array of shape (band, axis)
+        A pixel's place along an axis is ``pixel @ axes - origin``, counted in cells.
+    origin : float64 array of shape (axis,)
+    steps : int64 array of shape (axis,)
+        Cells along each axis. What lies outside goes to the first or the last.
+    parts : uint32 array of shape (axis, greatest number of steps)
+        What each step along each axis adds to the code.
+    units : float64 array of shape (3, band)
+        Of each band the offset, the reciprocal of the quantum and the limit: sums are of
+        ``rint((value - offset) / quantum)``, at most the limit, which are whole numbers.
+    most : int
+        Cells at most.
+
+    Returns
+    -------
+    Gathered
+    """
+    height, width, bands = pixels.shape
+    slots = 1
+    while slots < SLOTS * most:
+        slots *= 2
+    keys = np.empty(slots, np.uint32)
+    cells = np.full(slots, np.int32(-1))
+    codes = np.empty(most + 1, np.uint32)
+    counts = np.empty(most + 1, np.int64)
+    sums = np.empty((most + 1, bands), np.int64)
+    low = np.full(bands, np.inf)
+    high = np.full(bands, -np.inf)
+    values = np.empty((bands, width))
+    place = np.empty(width)
+    row_codes = np.empty(width, np.uint32)
+    whole = np.empty((bands, width), np.int64)
+    n = 0
+    dropped = 0
+    for y in range(height):
+        for band in range(bands):
+            for x in range(width):
+                values[band, x] = pixels[y, x, band]
+        row_codes[:] = 0
+        for axis in range(axes.shape[1]):
+            place[:] = -origin[axis]
+            for band in range(bands):
+                weight = axes[band, axis]
+                for x in range(width):
+                    place[x] += values[band, x] * weight
+            last = np.float64(steps[axis] - 1)
+            for x in range(width):
+                # Not a number, in an invalid pixel, fails both comparisons.
+                step = place[x] if place[x] > 0.0 else 0.0
+                row_codes[x] |= parts[axis, np.int64(min(step, last))]
+        for band in range(bands):
+            offset, inverse, limit = units[0, band], units[1, band], units[2, band]
+            for x in range(width):
+                quanta = np.rint((values[band, x] - offset) * inverse)
+                quanta = quanta if quanta > -limit else -limit
+                whole[band, x] = np.int64(min(quanta, limit))
+        for x in range(width):
+            if mask.size and mask[y, x] == 0:
+                continue
+            code = row_codes[x] >> np.uint32(dropped)
+            slot = _slot(code, keys, cells)
+            cell = np.int64(cells[slot])
+            if cell < 0:
+                cell = n
+                keys[slot] = code
+                cells[slot] = n
+                codes[n] = code
+                counts[n] = 0
+                sums[n] = 0
+                n += 1
+            counts[cell] += 1
+            for band in range(bands):
+                sums[cell, band] += whole[band, x]
+                low[band] = min(low[band], values[band, x])
+                high[band] = max(high[band], values[band, x])
+            while n > most:
+                n = _coarsen(n, codes, counts, sums, keys, cells)
+                dropped += 1
+    order = np.argsort(codes[:n])
+    return Gathered(codes[order], counts[order], sums[order], dropped, low, high)

@@ -1,0 +1,71 @@
+"""What a compression is asked to do, checked before anything is read or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kmdask.display import check_stretch
+from kmdask.errors import ParameterError
+from kmdask.fit import check_k
+from kmdask.refine import check_refine
+from kmdask.survey import check_pca, check_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kmdask.refine import Refine
+    from kmdask.survey import Scale
+
+FORMATS = ("zarr", "tiles", "cog")
+
+DEFAULT_FORMATS = ("zarr", "tiles")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of `kmdask.compress` that decide what comes out; they are explained there."""
+
+    k: int
+    seed: int = 0
+    bands: Sequence[int] | None = None
+    nodata: float | None = None
+    scale: Scale = None
+    pca: int | None = None
+    refine: Refine = 2
+    display: Sequence[int] | None = None
+    stretch: Sequence[float] | None = None
+    formats: Sequence[str] = DEFAULT_FORMATS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", check_k(self.k))
+        object.__setattr__(self, "seed", _checked_seed(self.seed))
+        object.__setattr__(self, "refine", check_refine(self.refine))
+        check_scale(self.scale)
+        check_pca(self.pca)
+        check_stretch(self.stretch)
+        _check_formats(self.formats)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What has to be known of the fit besides k and seed, ready for JSON."""
+        scale = self.scale
+        return {
+            "scale": scale if scale is None or isinstance(scale, str) else list(map(float, scale)),
+            "pca": self.pca,
+            "refine": self.refine,
+        }
+
+
+def _checked_seed(seed: object) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(f"seed is an integer, 0 or greater; got {seed!r}")
+    return int(seed)
+
+
+def _check_formats(formats: object) -> None:
+    listed = isinstance(formats, list | tuple | set)
+    if not listed or not {"zarr"} <= set(formats) <= set(FORMATS):  # type: ignore[call-overload]
+        msg = f"formats is a sequence of {FORMATS}, with 'zarr' among them; got {formats!r}"
+        raise ParameterError(msg)
