@@ -6,38 +6,47 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed import CancelledError, as_completed, futures_of
 
 from kmdask import store
+from kmdask.bands import fill_values
 from kmdask.client import Connection, connect
-from kmdask.colors import color_table, weighted_colors
+from kmdask.cog import assemble_cog, check_cog, write_cog_tiles
 from kmdask.deepzoom import write_description, write_levels
+from kmdask.display import Colormap, choose_display
 from kmdask.errors import ParameterError, writing
-from kmdask.fit import check_k, fit_palette
+from kmdask.fit import fit_centers
 from kmdask.image import CompressedImage
 from kmdask.levels import pyramid
-from kmdask.metrics import measure
-from kmdask.palette import check_room, encode
+from kmdask.metrics import measure, pixel_errors
+from kmdask.options import DEFAULT_FORMATS, Options
+from kmdask.palette import Palette, check_room, encode
 from kmdask.preview import write_preview
 from kmdask.progress import Progress, Silent
 from kmdask.raster import open_raster, size_of
+from kmdask.refine import refine_centers
 from kmdask.report import Report, versions
+from kmdask.survey import survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import dask.array as da
     from distributed import Client, Future
     from sklearn.base import BaseEstimator
 
-    from kmdask.palette import Palette
+    from kmdask.colors import WeightedColors
+    from kmdask.display import Display
+    from kmdask.metrics import Errors, Metrics
     from kmdask.raster import Raster
-
-FORMATS = ("zarr", "tiles")
+    from kmdask.refine import Refine
+    from kmdask.space import Space
+    from kmdask.survey import Scale
 
 SETTLING_SECONDS = 0.05
 
@@ -46,42 +55,71 @@ PATIENCE = 60
 
 
 def compress(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Any,
     k: int,
     out: str | os.PathLike[str] | None = None,
     *,
     seed: int = 0,
-    client: Connection = None,
-    formats: Sequence[str] = FORMATS,
+    bands: Sequence[int] | None = None,
+    nodata: float | None = None,
+    scale: Scale = None,
+    pca: int | None = None,
+    refine: Refine = 2,
+    display: Sequence[int] | None = None,
+    stretch: Sequence[float] | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     overwrite: bool = False,
+    client: Connection = None,
     estimator: BaseEstimator | None = None,
     progress: Progress | None = None,
 ) -> CompressedImage:
     """Compress an image into a palette of `k` colours fitted to all of its pixels.
 
-    The image is read twice, in chunks, by the workers of a Dask cluster: once to count its
-    colours, once to write everything. The same image, `k` and `seed` give the same files, whatever
-    the cluster; only ``report.json`` tells the runs apart.
+    The image is read in chunks by the workers of a Dask cluster: once to count its colours, once to
+    write everything, and where it has more than three bands or other than 8-bit ones, once for
+    each step of `refine`. The same image, `k`, `seed` and options give the same files, whatever the
+    cluster; only ``report.json`` tells the runs apart.
 
     Parameters
     ----------
-    path : str or path-like
-        An image of 8-bit grey or RGB pixels, with or without alpha, that GDAL reads (GeoTIFF, PNG,
-        JPEG, ...), or a zarr array. Every worker must be able to read it under this path.
+    path : str or path-like, or Dask, NumPy or xarray array
+        A raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or a group of them,
+        a ``.npy`` file; every worker must be able to read it under this path. Or an array of shape
+        (y, x) or (y, x, band). Any number of bands of integers or floating-point numbers.
     k : int
-        Number of colours, from 1 to 256; to 255 if the image has invalid pixels, which take one
-        index. An image of fewer colours gets exactly its own.
+        Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index. Up to
+        256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer colours
+        gets exactly its own.
     out : str or path-like, optional
         The bundle to write, a directory. By default the source with the ending ``.kmdask``.
     seed : int, default 0
         Seed of the fit, not negative.
+    bands : sequence of int, optional
+        The numbers of the bands to take, from 1, in this order. By default all but alpha.
+    nodata : float, optional
+        The value that means that a pixel is missing, if it has it in every band taken. By default
+        what the source says: its nodata values, mask or alpha. What is not finite is always missing.
+    scale : "std" or sequence of float, optional
+        What bands are weighted by when colours are compared: a factor each, or with "std" the
+        reciprocal of each one's standard deviation. By default all weigh the same.
+    pca : int, optional
+        Compare colours by this many principal components of the (weighted) bands.
+    refine : int or "converge", default 2
+        Steps of k-means over all pixels after the fit to their colours, where these are too many to
+        be counted one by one; each is one pass over the image. Of no effect on up to three 8-bit bands.
+    display : sequence of int, optional
+        The numbers of the one or three bands that tiles, preview and GeoTIFF show. By default
+        red, green and blue if the source names them, else the first three.
+    stretch : sequence of float, optional
+        The percentiles that are shown as black and white; by default 2 and 98, of 8-bit pixels none.
+    formats : sequence of str, default ("zarr", "tiles")
+        What to write. "zarr" is the compressed image itself and must be among them; "tiles" are a Deep
+        Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
+    overwrite : bool, default False
+        Whether to replace a bundle that stands at `out`, once the new one is whole.
     client : distributed.Client or str, optional
         The cluster: a client, the address of a scheduler, or the path of a scheduler file. By
         default the current client or the configured scheduler, else all cores of this machine.
-    formats : sequence of str, default ("zarr", "tiles")
-        What to write. "zarr" is the compressed image itself and must be among them.
-    overwrite : bool, default False
-        Whether to replace a bundle that stands at `out`, once the new one is whole.
     estimator : scikit-learn compatible clusterer, optional
         What fits the palette in place of `kmdask.KMeans`; see `fit_palette`.
     progress : Progress, optional
@@ -110,52 +148,28 @@ def compress(
     >>> result.palette
     Palette(['#060606', '#c8c8c8'])
     """
-    k = check_k(k)
-    _check(seed, formats)
-    if not isinstance(path, str | os.PathLike):
-        raise ParameterError(f"path is a str or path-like; got {type(path).__name__}")
-    target = default_output(path) if out is None else Path(out)
-    target = target.absolute()
+    options = Options(
+        k=k,
+        seed=seed,
+        bands=bands,
+        nodata=nodata,
+        scale=scale,
+        pca=pca,
+        refine=refine,
+        display=display,
+        stretch=stretch,
+        formats=formats,
+    )
+    target = (default_output(path) if out is None else Path(out)).absolute()
     stages = _Stages(progress or Silent())
     check_apart(path, target)
     with store.publishing(target, overwrite=overwrite) as bundle, connect(client) as connected:
         stages.progress.connected(connected.dashboard_link)
         with stages("open"):
-            raster = open_raster(path, scratch=bundle / store.SCRATCH)
-        with stages("count"):
-            tables = stages.run(connected, *color_table(raster.pixels, raster.mask))
-            colors = weighted_colors(tables[0], raster.pixels.shape[2])
-            del tables
-            raster = raster.with_valid(colors.pixels)
-            check_room(k, masked=raster.mask is not None, colors=len(colors))
-        with stages("fit"):
-            palette = fit_palette(
-                colors, k, seed=seed, estimator=estimator, pixels=raster.pixels, mask=raster.mask
-            )
-            quality = measure(colors, palette)
-            valid, n = colors.pixels, len(colors)
-            # The workers need the memory for writing.
-            del colors
-        with stages("write"):
-            writes = _outputs(raster, palette, bundle, formats)
-            header = store.Header(k, seed, raster.mask is not None, raster.georef)
-            store.create_image(bundle, raster.shape, palette, header)
-            stages.run(connected, *writes)
-        report = Report(
-            source=str(path),
-            shape=(*raster.shape, palette.bands),
-            valid_pixels=valid,
-            colors=n,
-            k=k,
-            k_used=len(palette),
-            seed=seed,
-            mse=quality.mse,
-            psnr=quality.psnr,
-            shares=quality.shares,
-            sizes=_sizes(raster, bundle),
-            seconds=stages.seconds,
-            versions=versions(),
-        )
+            scratch = bundle / store.SCRATCH
+            raster = open_raster(path, bands=bands, nodata=nodata, scratch=scratch)
+        run = partial(stages.run, connected)
+        report = _compress(raster, options, bundle, run, stages, estimator)
         with writing(target):
             report.write(bundle / store.REPORT)
     return CompressedImage.read(target)
@@ -181,44 +195,73 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
     return CompressedImage.read(Path(path))
 
 
-def default_output(path: str | os.PathLike[str]) -> Path:
-    """Name the bundle of a source: beside it with another ending; of a URL, in this directory."""
-    name = os.fspath(path)
-    source = Path(name) if _is_local(name) else Path(PurePosixPath(name).name)
-    if not source.name:
-        raise ParameterError(f"{name!r} has no name to call the output by; give one")
-    return source.with_suffix(".kmdask")
-
-
-def check_apart(path: str | os.PathLike[str], target: Path) -> None:
-    """Raise a `ParameterError` if a source lies in the bundle that is to be written."""
-    source = Path(path).absolute()
-    inside = target in source.parents or (target == source and source.is_dir())
-    if inside and _is_local(os.fspath(path)):
-        msg = f"the source {os.fspath(path)!r} lies in the output {str(target)!r}; give another"
-        raise ParameterError(msg)
-
-
-def _is_local(name: str) -> bool:
-    return ":" not in name and not name.startswith("/vsi")
-
-
-def _outputs(
-    raster: Raster, palette: Palette, bundle: Path, formats: Sequence[str]
-) -> list[da.Array]:
-    """All that is written from the pixels, lazily, in one graph that reads each chunk once."""
-    levels = [
-        encode(level.pixels, palette, level.mask) for level in pyramid(raster.pixels, raster.mask)
-    ]
-    writes = [
-        store.write_indices(levels[0], bundle),
-        write_preview(levels, palette, bundle / store.PREVIEW),
-    ]
-    if "tiles" in formats:
-        masked = raster.mask is not None
-        write_description(bundle / store.TILES, raster.shape)
-        writes += write_levels(levels, palette, bundle / store.TILES_FILES, transparent=masked)
-    return writes
+def _compress(
+    raster: Raster,
+    options: Options,
+    bundle: Path,
+    run: Callable[..., tuple[Any, ...]],
+    stages: _Stages,
+    estimator: BaseEstimator | None,
+) -> Report:
+    """Count, fit and write an open image; return the account of it."""
+    pixels, window = raster.pixels, raster.window
+    with stages("count"):
+        plan = survey(pixels, raster.mask, scale=options.scale, pca=options.pca, window=window)
+        tables = run(*plan.counter.table(pixels, raster.mask))
+        colors = plan.counter.colors(tables[0])
+        del tables
+        raster = raster.with_valid(colors.pixels)
+        _check_room(options, colors, masked=raster.mask is not None)
+        display = choose_display(
+            raster.bands,
+            colors,
+            pixels.dtype,
+            display=options.display,
+            stretch=options.stretch,
+        )
+    with stages("fit"):
+        centers = fit_centers(
+            colors,
+            options.k,
+            seed=options.seed,
+            estimator=estimator,
+            pixels=pixels,
+            mask=raster.mask,
+            space=plan.space,
+        )
+    if plan.units is not None and options.refine != 0:
+        with stages("refine"):
+            centers = refine_centers(
+                pixels,
+                raster.mask,
+                centers,
+                space=plan.space,
+                steps=options.refine,
+                units=plan.units,
+                run=run,
+            )
+    avoid = fill_values(raster.bands) if raster.mask is not None else None
+    palette = Palette.from_centers(centers, pixels.dtype, avoid)
+    with stages("write"):
+        metrics = _write(raster, palette, plan.space, display, colors, options, bundle, run)
+    return Report(
+        source=raster.source,
+        shape=(*raster.shape, palette.bands),
+        dtype=str(pixels.dtype),
+        valid_pixels=colors.pixels,
+        colors=len(colors),
+        exact_colors=colors.exact,
+        k=options.k,
+        k_used=len(palette),
+        seed=options.seed,
+        mse=metrics.mse,
+        peak=metrics.peak,
+        psnr=metrics.psnr,
+        shares=metrics.shares,
+        sizes=_sizes(raster, bundle),
+        seconds=stages.seconds,
+        versions=versions(),
+    )
 
 
 def _sizes(raster: Raster, bundle: Path) -> dict[str, int]:
@@ -227,17 +270,97 @@ def _sizes(raster: Raster, bundle: Path) -> dict[str, int]:
         "raw": int(raster.pixels.nbytes),
         "zarr": size_of(bundle / store.IMAGE),
         "tiles": size_of(bundle / store.TILES_FILES),
+        "cog": size_of(bundle / store.COG),
         "preview": size_of(bundle / store.PREVIEW),
     }
 
 
-def _check(seed: object, formats: object) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ParameterError(f"seed is an integer, 0 or greater; got {seed!r}")
-    known = isinstance(formats, list | tuple | set) and all(name in FORMATS for name in formats)
-    if not known or "zarr" not in cast("Sequence[str]", formats):
-        msg = f"formats is a sequence of {FORMATS}, with 'zarr' among them; got {formats!r}"
+def default_output(source: Any) -> Path:
+    """Name the bundle of a source: beside it with another ending; of a URL, in this directory."""
+    if not isinstance(source, str | os.PathLike):
+        raise ParameterError(f"an array has no name to call the output by; give out= (got {source!r})")
+    # The name of an array in a group comes after "::" and is none of a file.
+    name = os.fspath(source).partition("::")[0]
+    path = Path(name) if _is_local(name) else Path(PurePosixPath(name).name)
+    if not path.name:
+        raise ParameterError(f"{name!r} has no name to call the output by; give one")
+    return path.with_suffix(".kmdask")
+
+
+def check_apart(source: Any, target: Path) -> None:
+    """Raise a `ParameterError` if a source lies in the bundle that is to be written."""
+    if not isinstance(source, str | os.PathLike):
+        return
+    name = os.fspath(source).partition("::")[0]
+    path = Path(name).absolute()
+    inside = target in path.parents or (target == path and path.is_dir())
+    if inside and _is_local(name):
+        msg = f"the source {name!r} lies in the output {str(target)!r}; give another"
         raise ParameterError(msg)
+
+
+def _is_local(name: str) -> bool:
+    return ":" not in name and not name.startswith("/vsi")
+
+
+def _write(
+    raster: Raster,
+    palette: Palette,
+    space: Space | None,
+    display: Display,
+    colors: WeightedColors,
+    options: Options,
+    bundle: Path,
+    run: Callable[..., tuple[Any, ...]],
+) -> Metrics:
+    """Write everything in one graph that reads each chunk once; return the error."""
+    masked = raster.mask is not None
+    rgb = display.rgb(palette, [band.number for band in raster.bands])
+    colormap = Colormap(rgb, palette.nodata if masked else None)
+    header = store.Header(
+        k=options.k,
+        seed=options.seed,
+        masked=masked,
+        georef=raster.georef,
+        bands=raster.bands,
+        display=display.to_dict(),
+        options=options.to_dict(),
+    )
+    store.create_image(bundle, raster.shape, palette, header)
+    levels = [
+        encode(level.pixels, palette, level.mask, space=space)
+        for level in pyramid(raster.pixels, raster.mask)
+    ]
+    writes = [
+        store.write_indices(levels[0], bundle),
+        write_preview(levels, colormap, bundle / store.PREVIEW),
+    ]
+    if "tiles" in options.formats:
+        write_description(bundle / store.TILES, raster.shape)
+        writes += write_levels(levels, colormap, bundle / store.TILES_FILES)
+    scratch = bundle / store.SCRATCH
+    tiles: list[da.Array] = []
+    if "cog" in options.formats:
+        tiles = write_cog_tiles(levels, scratch, padding=colormap.nodata or 0)
+    errors = () if colors.exact else pixel_errors(raster.pixels, levels[0], palette)
+    done = run(*errors, *tiles, *writes)
+    if "cog" in options.formats:
+        sizes = done[len(errors) : len(errors) + len(tiles)]
+        shapes = [(int(level.shape[0]), int(level.shape[1])) for level in levels]
+        path = bundle / store.COG
+        assemble_cog(path, sizes, shapes, scratch, colormap=colormap, georef=raster.georef)
+    if colors.exact:
+        return measure(colors, palette, space=space)
+    total: Errors = dask.compute(done[0])[0]
+    return total.metrics(colors.high - colors.low)
+
+
+def _check_room(options: Options, colors: WeightedColors, *, masked: bool) -> None:
+    """Raise a `ParameterError` if indices or a GeoTIFF cannot hold the entries there may be."""
+    entries = min(options.k, len(colors)) if colors.exact else options.k
+    check_room(entries, masked=masked)
+    if "cog" in options.formats:
+        check_cog(entries + masked)
 
 
 @dataclass

@@ -42,6 +42,11 @@ class Survey:
     space: Space | None
     """Where distances are measured; None for the bands as they are."""
 
+    @property
+    def units(self) -> Units | None:
+        """What sums of pixels are made in, where their colours are too many to be counted."""
+        return self.counter.grid.units if isinstance(self.counter, CellCounter) else None
+
 
 def count_colors(
     pixels: da.Array, mask: da.Array | None = None, *, space: Space | None = None
