@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kmdask import store
+from kmdask.bands import fill_of
+from kmdask.display import Colormap, Display
 from kmdask.errors import BundleError
 from kmdask.palette import Palette, decode
 from kmdask.report import Report
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     import dask.array as da
     from PIL.Image import Image
 
+    from kmdask.bands import Band
     from kmdask.georef import Georef
+
+
+SWATCHES = 256
+"""Colours that a notebook shows at most."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +43,17 @@ class CompressedImage:
     palette: Palette
     """The colours, in order of lightness."""
 
+    bands: tuple[Band, ...]
+    """What is known of the bands, in the order of the palette's columns."""
+
     nodata: int | None
     """The index of invalid pixels; None if every pixel is valid."""
 
     georef: Georef
     """Where the image is on the map."""
+
+    display: Display
+    """What tiles, preview and GeoTIFF show."""
 
     report: Report
     """Sizes, quality and timings."""
@@ -56,17 +69,23 @@ class CompressedImage:
         """
         path = path.absolute()
         indices, palette, header = store.read_image(path)
+        part = store.IMAGE
         try:
-            report = Report.read(path / store.REPORT)
+            display = Display.from_dict(header.display)
+            display.rgb(palette, [band.number for band in header.bands])
+            part = store.REPORT
+            report = Report.read(path / part)
         except (OSError, KeyError, TypeError, ValueError) as error:
-            msg = f"{str(path)!r} is damaged: {store.REPORT}: {error!r}; compress the image again"
+            msg = f"{str(path)!r} is damaged: {part}: {error!r}; compress the image again"
             raise BundleError(msg) from error
         return cls(
             path=path,
             indices=indices,
             palette=palette,
+            bands=header.bands,
             nodata=palette.nodata if header.masked else None,
             georef=header.georef,
+            display=display,
             report=report,
         )
 
@@ -76,15 +95,22 @@ class CompressedImage:
         height, width = self.indices.shape
         return int(height), int(width), self.palette.bands
 
+    @property
+    def colormap(self) -> Colormap:
+        """The 8-bit colours that the palette is shown in."""
+        return Colormap(
+            self.display.rgb(self.palette, [band.number for band in self.bands]), self.nodata
+        )
+
     def to_dask(self) -> da.Array:
         """Return the colours, lazily.
 
         Returns
         -------
-        dask array of shape (y, x, band), uint8
-            Invalid pixels are 0 in every band.
+        dask array of shape (y, x, band), of the data type of the source
+            Invalid pixels have its nodata values, or 0 if it has none.
         """
-        return decode(self.indices, self.palette)
+        return decode(self.indices, self.palette, fill_of(self.bands, self.palette.colors.dtype))
 
     def preview(self) -> Image:
         """Load the preview, at most 2048 pixels on its longest side."""
@@ -97,9 +123,10 @@ class CompressedImage:
     def __repr__(self) -> str:
         height, width, bands = self.shape
         report = self.report
+        kind = "" if report.dtype == "uint8" else f" {report.dtype}"
         quality = "exact" if math.isinf(report.psnr) else f"{report.psnr:.1f} dB"
         return (
-            f"<CompressedImage {self.path.name!r}: {width} x {height} x {bands}, "
+            f"<CompressedImage {self.path.name!r}: {width} x {height} x {bands}{kind}, "
             f"{len(self.palette)} colours, {quality}, {report.bits_per_pixel:.2f} bits/pixel, "
             f"{report.ratio_raw:.1f} x smaller than raw>"
         )
@@ -113,7 +140,7 @@ class CompressedImage:
         swatches = "".join(
             f'<span style="display:inline-block;width:14px;height:14px;background:{color}" '
             f'title="{i}: {color}"></span>'
-            for i, color in enumerate(self.palette.hex)
+            for i, color in enumerate(self.colormap.hex[:SWATCHES])
         )
         return (
             f'<div><img src="data:image/jpeg;base64,{data}" alt="preview"><br>{swatches}<br>'

@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 import os
-import time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import dask
-from distributed import CancelledError, as_completed, futures_of
-
 from kmdask import store
 from kmdask.bands import fill_values
 from kmdask.client import Connection, connect
-from kmdask.cog import assemble_cog, check_cog, write_cog_tiles
-from kmdask.deepzoom import write_description, write_levels
-from kmdask.display import Colormap, choose_display
+from kmdask.cog import check_cog
+from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fit import fit_centers
 from kmdask.image import CompressedImage
-from kmdask.levels import pyramid
-from kmdask.metrics import measure, pixel_errors
 from kmdask.options import DEFAULT_FORMATS, Options
-from kmdask.palette import Palette, check_room, encode
-from kmdask.preview import write_preview
+from kmdask.outputs import sizes_of, write_outputs
+from kmdask.palette import Palette, check_room
 from kmdask.progress import Progress, Silent
-from kmdask.raster import open_raster, size_of
+from kmdask.raster import open_raster
 from kmdask.refine import refine_centers
 from kmdask.report import Report, versions
+from kmdask.stages import Stages
 from kmdask.survey import survey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    import dask.array as da
-    from distributed import Client, Future
     from sklearn.base import BaseEstimator
 
     from kmdask.colors import WeightedColors
-    from kmdask.display import Display
-    from kmdask.metrics import Errors, Metrics
     from kmdask.raster import Raster
     from kmdask.refine import Refine
-    from kmdask.space import Space
     from kmdask.survey import Scale
-
-SETTLING_SECONDS = 0.05
-
-PATIENCE = 60
-"""Seconds to wait, after a failure, for tasks that run already."""
 
 
 def compress(
@@ -161,7 +143,7 @@ def compress(
         formats=formats,
     )
     target = (default_output(path) if out is None else Path(out)).absolute()
-    stages = _Stages(progress or Silent())
+    stages = Stages(progress or Silent())
     check_apart(path, target)
     with store.publishing(target, overwrite=overwrite) as bundle, connect(client) as connected:
         stages.progress.connected(connected.dashboard_link)
@@ -200,7 +182,7 @@ def _compress(
     options: Options,
     bundle: Path,
     run: Callable[..., tuple[Any, ...]],
-    stages: _Stages,
+    stages: Stages,
     estimator: BaseEstimator | None,
 ) -> Report:
     """Count, fit and write an open image; return the account of it."""
@@ -243,7 +225,7 @@ def _compress(
     avoid = fill_values(raster.bands) if raster.mask is not None else None
     palette = Palette.from_centers(centers, pixels.dtype, avoid)
     with stages("write"):
-        metrics = _write(raster, palette, plan.space, display, colors, options, bundle, run)
+        metrics = write_outputs(raster, palette, plan.space, display, colors, options, bundle, run)
     return Report(
         source=raster.source,
         shape=(*raster.shape, palette.bands),
@@ -258,21 +240,10 @@ def _compress(
         peak=metrics.peak,
         psnr=metrics.psnr,
         shares=metrics.shares,
-        sizes=_sizes(raster, bundle),
+        sizes=sizes_of(raster, bundle),
         seconds=stages.seconds,
         versions=versions(),
     )
-
-
-def _sizes(raster: Raster, bundle: Path) -> dict[str, int]:
-    return {
-        "source": raster.source_bytes,
-        "raw": int(raster.pixels.nbytes),
-        "zarr": size_of(bundle / store.IMAGE),
-        "tiles": size_of(bundle / store.TILES_FILES),
-        "cog": size_of(bundle / store.COG),
-        "preview": size_of(bundle / store.PREVIEW),
-    }
 
 
 def default_output(source: Any) -> Path:
@@ -303,107 +274,9 @@ def _is_local(name: str) -> bool:
     return ":" not in name and not name.startswith("/vsi")
 
 
-def _write(
-    raster: Raster,
-    palette: Palette,
-    space: Space | None,
-    display: Display,
-    colors: WeightedColors,
-    options: Options,
-    bundle: Path,
-    run: Callable[..., tuple[Any, ...]],
-) -> Metrics:
-    """Write everything in one graph that reads each chunk once; return the error."""
-    masked = raster.mask is not None
-    rgb = display.rgb(palette, [band.number for band in raster.bands])
-    colormap = Colormap(rgb, palette.nodata if masked else None)
-    header = store.Header(
-        k=options.k,
-        seed=options.seed,
-        masked=masked,
-        georef=raster.georef,
-        bands=raster.bands,
-        display=display.to_dict(),
-        options=options.to_dict(),
-    )
-    store.create_image(bundle, raster.shape, palette, header)
-    levels = [
-        encode(level.pixels, palette, level.mask, space=space)
-        for level in pyramid(raster.pixels, raster.mask)
-    ]
-    writes = [
-        store.write_indices(levels[0], bundle),
-        write_preview(levels, colormap, bundle / store.PREVIEW),
-    ]
-    if "tiles" in options.formats:
-        write_description(bundle / store.TILES, raster.shape)
-        writes += write_levels(levels, colormap, bundle / store.TILES_FILES)
-    scratch = bundle / store.SCRATCH
-    tiles: list[da.Array] = []
-    if "cog" in options.formats:
-        tiles = write_cog_tiles(levels, scratch, padding=colormap.nodata or 0)
-    errors = () if colors.exact else pixel_errors(raster.pixels, levels[0], palette)
-    done = run(*errors, *tiles, *writes)
-    if "cog" in options.formats:
-        sizes = done[len(errors) : len(errors) + len(tiles)]
-        shapes = [(int(level.shape[0]), int(level.shape[1])) for level in levels]
-        path = bundle / store.COG
-        assemble_cog(path, sizes, shapes, scratch, colormap=colormap, georef=raster.georef)
-    if colors.exact:
-        return measure(colors, palette, space=space)
-    total: Errors = dask.compute(done[0])[0]
-    return total.metrics(colors.high - colors.low)
-
-
 def _check_room(options: Options, colors: WeightedColors, *, masked: bool) -> None:
     """Raise a `ParameterError` if indices or a GeoTIFF cannot hold the entries there may be."""
     entries = min(options.k, len(colors)) if colors.exact else options.k
     check_room(entries, masked=masked)
     if "cog" in options.formats:
         check_cog(entries + masked)
-
-
-@dataclass
-class _Stages:
-    """Runs the stages of a compression: times them, shows them, waits for their tasks."""
-
-    progress: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        with self.progress.stage(name):
-            yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
-
-    def run(self, client: Client, *collections: Any) -> tuple[Any, ...]:
-        """Persist collections and wait until they are computed; raise what their tasks raise."""
-        # Optimized, a Delayed and an array go apart and read every chunk for each of them.
-        persisted = dask.persist(*collections, optimize_graph=False)
-        futures = futures_of(persisted)
-        try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                if future.status != "finished":
-                    future.result()
-                self.progress.advance(done, len(futures))
-        except BaseException:
-            _settle(client, futures)
-            raise
-        return tuple(persisted)
-
-
-def _settle(client: Client, futures: list[Future[Any]]) -> None:
-    """Cancel tasks, and wait for those that run: late writes would bring back what is removed."""
-    groups = {_group(future.key) for future in futures}
-    with suppress(OSError, CancelledError):
-        client.cancel(futures)
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and any(
-            _group(key) in groups for running in client.call_stack().values() for key in running
-        ):
-            time.sleep(SETTLING_SECONDS)
-
-
-def _group(key: Any) -> str:
-    return str(key[0] if isinstance(key, tuple) else key)

@@ -14,7 +14,20 @@ from kmdask import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIBRARIES = ("dask", "distributed", "numpy", "numba", "rasterio", "zarr", "pillow")
+LIBRARIES = (
+    "dask",
+    "dask-ml",
+    "deflate",
+    "distributed",
+    "numba",
+    "numpy",
+    "pillow",
+    "rasterio",
+    "scikit-learn",
+    "scipy",
+    "tifffile",
+    "zarr",
+)
 
 
 @dataclass(frozen=True)
@@ -27,11 +40,17 @@ class Report:
     shape: tuple[int, int, int]
     """Rows, columns and bands."""
 
+    dtype: str
+    """Data type of the pixels."""
+
     valid_pixels: int
     """Pixels that are not transparent, masked or nodata."""
 
     colors: int
-    """Different colours among the valid pixels."""
+    """Different colours among the valid pixels, or cells of similar ones."""
+
+    exact_colors: bool
+    """Whether `colors` are the different colours; else they are cells."""
 
     k: int
     """Palette entries asked for."""
@@ -45,6 +64,9 @@ class Report:
 
     mse: float
     """Mean squared error over valid pixels and bands, in squared units of the image."""
+
+    peak: float
+    """What `psnr` takes for the signal: 255 of 8-bit pixels, else the range of the valid ones."""
 
     psnr: float
     """Peak signal-to-noise ratio in dB over valid pixels; infinite where the image is exact."""
@@ -104,5 +126,8 @@ class Report:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide the result."""
+    import rasterio
+
     installed = {name: version(name) for name in LIBRARIES}
-    return {"kmdask": __version__, "python": platform.python_version()} | installed
+    own = {"kmdask": __version__, "python": platform.python_version()}
+    return own | installed | {"gdal": str(rasterio.__gdal_version__)}
