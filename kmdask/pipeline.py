@@ -13,9 +13,11 @@ import dask
 from distributed import CancelledError, as_completed, futures_of
 
 from kmdask import store
+from kmdask.bands import Band
 from kmdask.client import Connection, connect
 from kmdask.colors import color_table, weighted_colors
 from kmdask.deepzoom import write_description, write_levels
+from kmdask.display import Colormap
 from kmdask.errors import ParameterError, writing
 from kmdask.fit import check_k, fit_palette
 from kmdask.image import CompressedImage
@@ -138,7 +140,9 @@ def compress(
             del colors
         with stages("write"):
             writes = _outputs(raster, palette, bundle, formats)
-            header = store.Header(k, seed, raster.mask is not None, raster.georef)
+            meanings = ("gray",) if palette.bands == 1 else ("red", "green", "blue")
+            bands = tuple(Band(i, color=color) for i, color in enumerate(meanings, start=1))
+            header = store.Header(k, seed, raster.mask is not None, raster.georef, bands)
             store.create_image(bundle, raster.shape, palette, header)
             stages.run(connected, *writes)
         report = Report(
@@ -210,14 +214,14 @@ def _outputs(
     levels = [
         encode(level.pixels, palette, level.mask) for level in pyramid(raster.pixels, raster.mask)
     ]
+    colormap = Colormap(palette.rgb, None if raster.mask is None else palette.nodata)
     writes = [
         store.write_indices(levels[0], bundle),
-        write_preview(levels, palette, bundle / store.PREVIEW),
+        write_preview(levels, colormap, bundle / store.PREVIEW),
     ]
     if "tiles" in formats:
-        masked = raster.mask is not None
         write_description(bundle / store.TILES, raster.shape)
-        writes += write_levels(levels, palette, bundle / store.TILES_FILES, transparent=masked)
+        writes += write_levels(levels, colormap, bundle / store.TILES_FILES)
     return writes
 
 
