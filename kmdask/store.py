@@ -85,7 +85,7 @@ class Header:
         return {
             "k": self.k,
             "seed": self.seed,
-            "georef": self.georef.to_dict(),
+            **self.georef.to_dict(),
             "bands": [band.to_dict() for band in self.bands],
             "display": self.display,
             "options": self.options,
@@ -100,7 +100,7 @@ class Header:
                 raise TypeError(f"{name} is {fields[name]!r}")
         return cls(
             masked=masked,
-            georef=Georef.from_dict(fields["georef"]),
+            georef=Georef.from_dict(fields),
             bands=tuple(Band.from_dict(band) for band in fields["bands"]),
             **{name: fields[name] for name in kinds},
         )

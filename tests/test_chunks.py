@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from kmdask.chunks import (
     PIXELS,
-    SHARD,
     TILE,
     ceil_div,
     level_shapes,
