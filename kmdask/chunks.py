@@ -1,4 +1,4 @@
-"""Sizes in pixels, and nothing but integers: tiles, shards, chunks and pyramid levels.
+"""Sizes in pixels, and nothing but integers: tiles, chunks and pyramid levels.
 
 Everything here is a function of the image alone, never of the cluster, so that the same image
 gives the same files wherever it is compressed.
@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TILE = 512
-"""Side of a Deep Zoom tile."""
+"""Side of a Deep Zoom tile, and of a tile of a GeoTIFF."""
 
 CHUNK = 1024
 """Side of a chunk of the stored indices: what is decoded to read one of them. Smaller ones cost
 more time in zarr than in compression."""
 
 SHARD = 4096
-"""Largest side of a shard of the stored indices, and of a chunk read at once."""
+"""Largest side of a chunk read or written at once."""
 
 PIXELS = SHARD * SHARD
 """Pixels that a task may hold at once: with bands, indices and levels about 120 MB for RGB."""
@@ -84,23 +84,6 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
     if rows < max(TILE, block[0]):
         return ReadPlan((side, side), spool=True)
     return ReadPlan((rows, columns), spool=False)
-
-
-def shard_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """Shape of the shards that the indices of an image are stored in: whole chunks and tiles.
-
-    Examples
-    --------
-    >>> shard_shape((32768, 32768))
-    (4096, 4096)
-    >>> shard_shape((70000, 10))
-    (4096, 1024)
-    """
-    height, width = shape
-    return (
-        min(SHARD, ceil_div(height, CHUNK) * CHUNK),
-        min(SHARD, ceil_div(width, CHUNK) * CHUNK),
-    )
 
 
 def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:

@@ -131,21 +131,25 @@ def info(bundle: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
 @main.command()
 @click.argument("bundle")
 @click.argument("dst")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@click.option("--cog", is_flag=True, help="Write a Cloud Optimized GeoTIFF.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there already.")
 @talking
 def decompress(
-    bundle: str, dst: str, *, overwrite: bool, as_json: bool, quiet: bool, verbose: int
+    bundle: str, dst: str, *, cog: bool, overwrite: bool, as_json: bool, quiet: bool, verbose: int
 ) -> None:
-    """Write BUNDLE as the full-colour GeoTIFF DST."""
-    from kmdask.geotiff import write_geotiff
-    from kmdask.image import CompressedImage
+    """Write the colours of BUNDLE to DST.
+
+    Its ending says in which form: .tif and .tiff are a GeoTIFF, .zarr is a zarr group.
+    """
+    from kmdask import decompress as colors
+    from kmdask.raster import size_of
 
     told = set_up(quiet=quiet, verbose=verbose)
     path = Path(dst)
     with plain_errors():
-        image = CompressedImage.read(Path(bundle))
-        write_geotiff(image, path, overwrite=overwrite, progress=told)
-    result = {"path": dst, "bytes": path.stat().st_size}
+        image = colors.Decoded.open(Path(bundle))
+        colors.decompress(image, path, cog=cog, overwrite=overwrite, progress=told)
+    result = {"path": dst, "bytes": size_of(path)}
     click.echo(json.dumps(result) if as_json else dst)
 
 

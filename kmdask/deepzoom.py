@@ -1,4 +1,4 @@
-"""Deep Zoom tiles: a pyramid of palette PNGs that viewers load piece by piece.
+"""Deep Zoom tiles: a pyramid of PNGs that viewers load piece by piece.
 
 References
 ----------
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import dask.array as da
     import numpy.typing as npt
 
-    from kmdask.palette import Palette
+    from kmdask.display import Colormap
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
 
@@ -39,20 +39,17 @@ def write_description(path: Path, shape: tuple[int, int]) -> None:
         ET.ElementTree(image).write(path, encoding="utf-8", xml_declaration=True)
 
 
-def write_levels(
-    levels: Sequence[da.Array], palette: Palette, folder: Path, *, transparent: bool
-) -> list[da.Array]:
+def write_levels(levels: Sequence[da.Array], colormap: Colormap, folder: Path) -> list[da.Array]:
     """Write the tiles of every level, lazily.
 
     Parameters
     ----------
-    levels : sequence of dask arrays of shape (y, x), uint8
+    levels : sequence of dask arrays of shape (y, x), uint8 or uint16
         The indices of each pyramid level, the full image first. Chunks are multiples of 512.
-    palette : Palette
+    colormap : Colormap
+        The colours; invalid pixels are transparent.
     folder : Path
         The ``_files`` directory; it is created.
-    transparent : bool
-        Whether there are invalid pixels.
 
     Returns
     -------
@@ -64,25 +61,21 @@ def write_levels(
         level = folder / str(len(levels) - 1 - depth)
         with writing(level):
             level.mkdir(parents=True)
-        options = {"palette": palette, "folder": level, "transparent": transparent}
-        writes.append(write_blocks(_write_tiles, indices, "write-tiles", **options))
+        writes.append(
+            write_blocks(_write_tiles, indices, "write-tiles", colormap=colormap, folder=level)
+        )
     return writes
 
 
 def _write_tiles(
-    indices: npt.NDArray[np.uint8],
-    palette: Palette,
-    folder: Path,
-    *,
-    transparent: bool,
-    block_info: Any = None,
+    indices: npt.NDArray[np.integer], colormap: Colormap, folder: Path, block_info: Any = None
 ) -> npt.NDArray[np.int64]:
     (top, _), (left, _) = block_info[0]["array-location"]
     written = 0
     for y in range(0, indices.shape[0], TILE):
         for x in range(0, indices.shape[1], TILE):
             tile = indices[y : y + TILE, x : x + TILE]
-            png = encode_png(tile, palette, transparent=transparent)
+            png = encode_png(tile, colormap)
             path = folder / f"{(left + x) // TILE}_{(top + y) // TILE}.png"
             with writing(path):
                 written += path.write_bytes(png)

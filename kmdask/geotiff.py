@@ -1,117 +1,191 @@
-"""Full-colour GeoTIFFs of compressed images."""
+"""GeoTIFFs by GDAL: full-colour ones, and what every one of them says of place and bands."""
 
 from __future__ import annotations
 
-import os
-import uuid
-from contextlib import suppress
-from itertools import product
-from typing import TYPE_CHECKING
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import rasterio
 from rasterio import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
+from rasterio.shutil import copy
 from rasterio.windows import Window
 
 from kmdask.chunks import TILE
-from kmdask.errors import OutputError, OutputExistsError, writing
-from kmdask.palette import decode_block
-from kmdask.progress import Silent
+from kmdask.errors import OutputError, writing
 from kmdask.sources import open_dataset
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from kmdask.image import CompressedImage
+    from kmdask.bands import Band
+    from kmdask.decompress import Decoded
+    from kmdask.georef import Georef
     from kmdask.progress import Progress
 
+ALPHA_TYPES = frozenset({"uint8", "uint16"})
+"""Data types of which GDAL takes an alpha band for a mask; images of others get a mask band."""
 
-def write_geotiff(
-    image: CompressedImage,
-    path: Path,
-    *,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> None:
+RGB = ("red", "green", "blue")
+
+NOT_RESTORED = frozenset({"alpha", "palette"})
+"""Colour interpretations that would make more of a band of values than it is."""
+
+
+def write_geotiff(image: Decoded, path: Path, name: Path, progress: Progress) -> None:
     """Write the colours of a compressed image as a tiled GeoTIFF.
 
-    Shard by shard in this process, so the memory needed does not grow with the image. Invalid
-    pixels get an alpha band of 0. The file appears under its name when it is complete.
+    Window by window in this process, so the memory needed does not grow with the image.
 
     Parameters
     ----------
-    image : CompressedImage
+    image : Decoded
     path : Path
         The file to write.
-    overwrite : bool, default False
-        Whether to replace a file that is there.
-    progress : Progress, optional
-        Is told how far it is. By default nobody is.
-
-    Raises
-    ------
-    OutputExistsError
-        If a file is there that may not be replaced.
-    OutputError
-        If the file cannot be written.
+    name : Path
+        What to call it in messages.
+    progress : Progress
     """
-    if os.path.lexists(path) and not (overwrite and path.is_file()):
-        msg = f"{str(path)!r} exists already; give another file, or overwrite=True (--overwrite)"
-        raise OutputExistsError(msg)
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
-    try:
-        progress = progress or Silent()
-        with writing(path), progress.stage("decode"):
-            _write(image, partial, progress)
-            _verify(partial, path)
-            partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), _gdal_writing(name):
+        with open_dataset(path, "w", **_profile(image)) as dataset:
+            place(dataset, image.georef)
+            describe(dataset, image.bands)
+            windows = image.windows()
+            for done, (rows, columns) in enumerate(windows, start=1):
+                _write_window(dataset, image, rows, columns)
+                progress.advance(done, len(windows))
+        _verify(path, name)
 
 
-def _write(image: CompressedImage, path: Path, progress: Progress) -> None:
-    height, width, bands = image.shape
-    masked = image.nodata is not None
-    with open_dataset(
-        path,
-        "w",
-        driver="GTiff",
-        width=width,
-        height=height,
-        count=bands + masked,
-        dtype="uint8",
-        crs=image.georef.crs_wkt,
-        transform=Affine(*image.georef.transform) if image.georef.transform else None,
-        photometric="rgb" if bands == 3 else "minisblack",
-        **({"alpha": "yes"} if masked else {}),
-        tiled=True,
-        blockxsize=TILE,
-        blockysize=TILE,
-        compress="deflate",
-        predictor=2,
-        bigtiff="if_safer",
-        num_threads="all_cpus",
-    ) as dataset:
-        rows, columns = map(_spans, image.indices.chunks)
-        shards = list(product(enumerate(rows), enumerate(columns)))
-        for done, ((row, top), (column, left)) in enumerate(shards, start=1):
-            indices = image.indices.blocks[row, column].compute(scheduler="synchronous")
-            window = Window.from_slices(top, left)
-            colors = np.moveaxis(decode_block(indices, image.palette), 2, 0)
-            dataset.write(colors, indexes=list(range(1, bands + 1)), window=window)
-            if masked:
-                alpha = np.where(indices == image.nodata, 0, 255).astype(np.uint8)
-                dataset.write(alpha, bands + 1, window=window)
-            progress.advance(done, len(shards))
+def write_cog(image: Decoded, path: Path, name: Path, progress: Progress) -> None:
+    """Write the colours of a compressed image as a Cloud Optimized GeoTIFF.
+
+    By way of a GeoTIFF beside it. The overviews are averages of the colours.
+
+    Parameters
+    ----------
+    image : Decoded
+    path : Path
+        The file to write.
+    name : Path
+        What to call it in messages.
+    progress : Progress
+    """
+    # GDAL leaves files beside the one it writes when it fails.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}-") as folder:
+        flat, cog = Path(folder) / "flat.tif", Path(folder) / "cog.tif"
+        write_geotiff(image, flat, name, progress)
+        with _gdal_writing(name):
+            copy(
+                flat,
+                cog,
+                driver="COG",
+                blocksize=TILE,
+                compress="deflate",
+                predictor="yes",
+                overview_resampling="average",
+                bigtiff="if_safer",
+                num_threads="all_cpus",
+            )
+            _verify(cog, name)
+        with writing(name):
+            cog.replace(path)
 
 
-def _spans(sizes: tuple[int, ...]) -> list[slice]:
-    ends = np.cumsum(sizes).tolist()
-    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+def place(dataset: Any, georef: Georef) -> None:
+    """Tell a dataset that is open for writing where its image is.
+
+    GDAL's GeoTIFFs have a transform or ground control points, not both: the transform then.
+    """
+    crs = CRS.from_wkt(georef.crs_wkt) if georef.crs_wkt else CRS()
+    if georef.point:
+        dataset.update_tags(AREA_OR_POINT="Point")
+    if georef.transform is None and georef.gcps:
+        points = [GroundControlPoint(**vars(gcp)) for gcp in georef.gcps]
+        dataset.gcps = (points, crs)
+    elif crs:
+        dataset.crs = crs
+    if georef.transform is not None:
+        dataset.transform = Affine(*georef.transform)
+    if georef.rpcs:
+        dataset.update_tags(ns="RPC", **dict(georef.rpcs))
 
 
-def _verify(written: Path, path: Path) -> None:
+def describe(dataset: Any, bands: tuple[Band, ...]) -> None:
+    """Tell a dataset that is open for writing what its first bands are."""
+    rest = dataset.colorinterp[len(bands) :]
+    dataset.colorinterp = (*(_meaning(band) for band in bands), *rest)
+    for number, band in enumerate(bands, start=1):
+        if band.name:
+            dataset.set_band_description(number, band.name)
+        if band.unit:
+            dataset.set_band_unit(number, band.unit)
+    if any((band.scale, band.offset) != (1, 0) for band in bands):
+        dataset.scales = (*(band.scale for band in bands), *(1.0 for _ in rest))
+        dataset.offsets = (*(band.offset for band in bands), *(0.0 for _ in rest))
+
+
+def _meaning(band: Band) -> ColorInterp:
+    name = "undefined" if band.color in NOT_RESTORED else band.color
+    meaning: ColorInterp = ColorInterp.__members__.get(name, ColorInterp.undefined)
+    return meaning
+
+
+def _profile(image: Decoded) -> dict[str, Any]:
+    height, width = image.shape
+    colors = tuple(band.color for band in image.bands[:3])
+    return {
+        "driver": "GTiff",
+        "width": width,
+        "height": height,
+        "count": len(image.bands) + _has_alpha(image),
+        "dtype": image.dtype.name,
+        "nodata": image.tag,
+        "photometric": "rgb" if colors == RGB else "minisblack",
+        **({"alpha": "yes"} if _has_alpha(image) else {}),
+        "tiled": True,
+        "blockxsize": TILE,
+        "blockysize": TILE,
+        "compress": "deflate",
+        "predictor": 3 if image.dtype.kind == "f" else 2,
+        "bigtiff": "if_safer",
+        "num_threads": "all_cpus",
+    }
+
+
+def _has_alpha(image: Decoded) -> bool:
+    return image.untagged and image.dtype.name in ALPHA_TYPES
+
+
+def _write_window(dataset: Any, image: Decoded, rows: slice, columns: slice) -> None:
+    window = Window.from_slices(rows, columns)
+    colors, valid = image.read(rows, columns)
+    bands = len(image.bands)
+    dataset.write(colors, indexes=list(range(1, bands + 1)), window=window)
+    if _has_alpha(image):
+        alpha = np.where(valid, np.iinfo(image.dtype).max, 0).astype(image.dtype)
+        dataset.write(alpha, bands + 1, window=window)
+    elif image.untagged:
+        dataset.write_mask(valid, window=window)
+
+
+@contextmanager
+def _gdal_writing(name: Path) -> Iterator[None]:
+    """Like `writing`, also for the errors of GDAL's that are none of the system's."""
+    with writing(name):
+        try:
+            yield
+        except RasterioError as error:
+            raise OSError(str(error.__cause__ or error)) from error
+
+
+def _verify(written: Path, name: Path) -> None:
     # GDAL writes the last blocks when it closes the file, and nobody hears it fail then.
     size = written.stat().st_size
     try:
@@ -125,5 +199,5 @@ def _verify(written: Path, path: Path) -> None:
     except (RasterioError, TypeError):
         complete = False
     if not complete:
-        msg = f"cannot write {str(path)!r}: it came out incomplete; is there space enough?"
+        msg = f"cannot write {str(name)!r}: it came out incomplete; is there space enough?"
         raise OutputError(msg)

@@ -12,6 +12,8 @@ from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
+from kmdask.chunks import ceil_div
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -120,27 +122,38 @@ def _tick(_result: Any) -> npt.NDArray[np.int64]:
 
 
 def write_blocks(
-    write: Callable[..., npt.NDArray[np.int64]], indices: da.Array, stage: str, **kwargs: Any
+    write: Callable[..., npt.NDArray[np.int64]],
+    indices: da.Array,
+    stage: str,
+    *,
+    pieces: int | None = None,
+    **kwargs: Any,
 ) -> da.Array:
     """Write an array by one task per chunk, lazily.
 
     Parameters
     ----------
     write : callable
-        Takes a block, and these `kwargs`; returns its number of bytes, of shape (1, 1).
+        Takes a block, and these `kwargs`; returns its number of bytes, of shape (1, 1), or those
+        of its pieces.
     indices : dask array of shape (y, x)
     stage : str
         Name of the writing tasks in the dashboard.
+    pieces : int, optional
+        Side of the square pieces of a block that have a number each; by default the block has one.
 
     Returns
     -------
     dask array of int64
-        When computed, the chunks are written; one number for each.
+        When computed, the chunks are written; one number for each, or for each piece.
     """
     written: da.Array = da.map_blocks(
         write,
         indices,
-        chunks=tuple((1,) * n for n in indices.numblocks),
+        chunks=tuple(
+            tuple(1 if pieces is None else ceil_div(size, pieces) for size in sizes)
+            for sizes in indices.chunks
+        ),
         dtype=np.int64,
         meta=np.empty((0, 0), np.int64),
         token=stage,

@@ -1,8 +1,9 @@
-"""PNGs: palette ones written, of packed indices compressed by libdeflate, and any verified.
+"""PNGs: written of indices and their colours, and any verified.
 
-Pillow writes the same files four times slower (measured on tiles of 512 pixels with 16 colours),
-and encoding tiles is most of what a compression does; so the three chunks of a palette PNG are put
-together here. Decoding is left to everyone else.
+Up to 256 colours make a palette PNG, of packed indices compressed by libdeflate. Pillow writes the
+same files four times slower (measured on tiles of 512 pixels with 16 colours), and encoding tiles
+is most of what a compression does; so the three chunks of a palette PNG are put together here. More
+colours make a true-colour PNG, by Pillow. Decoding is left to everyone else.
 
 References
 ----------
@@ -12,9 +13,10 @@ References
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import deflate
 
@@ -24,26 +26,29 @@ from kmdask.kernels import tiles as kernels
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
 
-    from kmdask.palette import Palette
+    from kmdask.display import Colormap
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEXED = 3
+
+ENTRIES = 256
+"""Entries that the palette of a PNG may have."""
+
 LEVEL = 1
 """Level 1 of libdeflate: a third of the time of level 6 for 6 to 8 % more bytes (measured)."""
 
 
-def encode_png(indices: npt.NDArray[np.uint8], palette: Palette, *, transparent: bool) -> bytes:
-    """Encode indices as a palette PNG of as few bits a pixel as the palette needs.
+def encode_png(indices: npt.NDArray[Any], colormap: Colormap) -> bytes:
+    """Encode indices as a PNG: a palette of as few bits a pixel as it needs, or true colours.
 
     Parameters
     ----------
-    indices : uint8 array of shape (y, x)
-    palette : Palette
-    transparent : bool
-        Whether the index `Palette.nodata` may occur; it becomes a transparent entry.
+    indices : uint8 or uint16 array of shape (y, x)
+    colormap : Colormap
+        The colours. Of more than 256 entries the PNG is RGB, or RGBA if there may be invalid
+        pixels, which are transparent.
 
     Returns
     -------
@@ -54,22 +59,33 @@ def encode_png(indices: npt.NDArray[np.uint8], palette: Palette, *, transparent:
     >>> import io
     >>> import numpy as np
     >>> from PIL import Image
-    >>> from kmdask import Palette
-    >>> palette = Palette(np.array([[0, 0, 0], [255, 0, 0]], np.uint8))
-    >>> png = encode_png(np.array([[0, 1]], np.uint8), palette, transparent=False)
+    >>> from kmdask.display import Colormap
+    >>> colormap = Colormap(np.array([[0, 0, 0], [255, 0, 0]], np.uint8))
+    >>> png = encode_png(np.array([[0, 1]], np.uint8), colormap)
     >>> Image.open(io.BytesIO(png)).convert("RGB").getpixel((1, 0))
     (255, 0, 0)
     """
+    if colormap.entries > ENTRIES:
+        return _encode_colors(indices, colormap)
     height, width = indices.shape
-    bits = bit_depth(len(palette) + transparent)
+    bits = bit_depth(colormap.entries)
     rows = kernels.pack_rows(indices, bits)
     header = struct.pack(">IIBBBBB", width, height, bits, INDEXED, 0, 0, 0)
-    colors = palette.rgb.tobytes() + b"\0\0\0" * transparent
-    chunks = [_chunk(b"IHDR", header), _chunk(b"PLTE", colors)]
-    if transparent:
-        chunks.append(_chunk(b"tRNS", b"\xff" * len(palette) + b"\0"))
+    rgba = colormap.rgba
+    chunks = [_chunk(b"IHDR", header), _chunk(b"PLTE", rgba[:, :3].tobytes())]
+    if colormap.nodata is not None:
+        chunks.append(_chunk(b"tRNS", rgba[:, 3].tobytes()))
     chunks += [_chunk(b"IDAT", bytes(deflate.zlib_compress(rows, LEVEL))), _chunk(b"IEND", b"")]
     return SIGNATURE + b"".join(chunks)
+
+
+def _encode_colors(indices: npt.NDArray[Any], colormap: Colormap) -> bytes:
+    from PIL import Image
+
+    colors = colormap.rgb if colormap.nodata is None else colormap.rgba
+    png = io.BytesIO()
+    Image.fromarray(colors[indices]).save(png, "PNG", compress_level=LEVEL)
+    return png.getvalue()
 
 
 def verify_png(path: Path) -> None:

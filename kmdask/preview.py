@@ -8,7 +8,6 @@ import numpy as np
 
 from kmdask.errors import writing
 from kmdask.graphs import write_blocks
-from kmdask.palette import decode_block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     import dask.array as da
     import numpy.typing as npt
 
-from kmdask.palette import Palette
+    from kmdask.display import Colormap
 
 LONGEST = 2048
 """Longest side of a preview in pixels."""
@@ -27,14 +26,14 @@ BACKGROUND = 255
 """JPEG knows no transparency: invalid pixels become white."""
 
 
-def write_preview(levels: Sequence[da.Array], palette: Palette, path: Path) -> da.Array:
+def write_preview(levels: Sequence[da.Array], colormap: Colormap, path: Path) -> da.Array:
     """Write the largest level whose longest side is at most 2048 pixels as a JPEG, lazily.
 
     Parameters
     ----------
-    levels : sequence of dask arrays of shape (y, x), uint8
+    levels : sequence of dask arrays of shape (y, x), uint8 or uint16
         The indices of each pyramid level, the full image first.
-    palette : Palette
+    colormap : Colormap
     path : Path
 
     Returns
@@ -43,17 +42,19 @@ def write_preview(levels: Sequence[da.Array], palette: Palette, path: Path) -> d
         When computed, the file is written; the number of its bytes.
     """
     level = next(indices for indices in levels if max(indices.shape) <= LONGEST)
-    return write_blocks(_write_jpeg, level.rechunk(-1), "write-preview", palette=palette, path=path)
+    whole = level.rechunk(-1)
+    return write_blocks(_write_jpeg, whole, "write-preview", colormap=colormap, path=path)
 
 
 def _write_jpeg(
-    indices: npt.NDArray[np.uint8], palette: Palette, path: Path
+    indices: npt.NDArray[np.integer], colormap: Colormap, path: Path
 ) -> npt.NDArray[np.int64]:
     from PIL import Image
 
-    colors = decode_block(indices, palette)
-    colors[indices == palette.nodata] = BACKGROUND
-    image = Image.fromarray(colors if palette.bands > 1 else colors[:, :, 0])
+    colors = np.full((colormap.entries, 3), BACKGROUND, np.uint8)
+    colors[: len(colormap.rgb)] = colormap.rgb
+    grey = (colormap.rgb == colormap.rgb[:, :1]).all()
+    image = Image.fromarray((colors[:, 0] if grey else colors)[indices])
     with writing(path):
         image.save(path, format="JPEG", quality=QUALITY, optimize=True)
     return np.full((1, 1), path.stat().st_size)

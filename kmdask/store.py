@@ -3,7 +3,8 @@
 A bundle is a directory::
 
     scene.kmdask/
-      image.zarr/     zarr v3 group: `indices` (y, x), `palette` (index, band), attributes
+      image.zarr/     zarr v2 group: `indices` (y, x), `palette` (index, band), where it is
+      image.tif       the same as a Cloud Optimized GeoTIFF with a colour table, if asked for
       tiles.dzi       Deep Zoom description of
       tiles_files/    the tiles, LEVEL/COLUMN_ROW.png
       preview.jpg     the level whose longest side is at most 2048 pixels
@@ -14,22 +15,20 @@ It is written under another name beside its target and renamed when all of it is
 
 from __future__ import annotations
 
-import glob
-import logging
 import os
 import shutil
-import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 import dask.array as da
 import numpy as np
 import zarr
-from zarr.codecs import ZstdCodec
 
-from kmdask.chunks import CHUNK, shard_shape
-from kmdask.errors import BundleError, OutputExistsError, writing
+from kmdask import geozarr, publish
+from kmdask.bands import Band
+from kmdask.chunks import CHUNK, SHARD
+from kmdask.errors import BundleError, writing
 from kmdask.georef import Georef
 from kmdask.graphs import write_blocks
 from kmdask.palette import Palette
@@ -41,20 +40,19 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-logger = logging.getLogger(__name__)
-
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when a bundle could no longer be read by the version before."""
 
 IMAGE, TILES, TILES_FILES = "image.zarr", "tiles.dzi", "tiles_files"
-PREVIEW, REPORT = "preview.jpg", "report.json"
+COG, PREVIEW, REPORT = "image.tif", "preview.jpg", "report.json"
 SCRATCH = "scratch"
 """Temporary files of a run, inside the directory it writes; gone when the bundle is published."""
 
+INDICES, PALETTE = "indices", "palette"
+"""The arrays of ``image.zarr``."""
+
 ATTRIBUTES = "kmdask"
 """The attribute of ``image.zarr`` that tells a bundle."""
-
-ZSTD_LEVEL = 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,40 @@ class Header:
     georef: Georef
     """Where the image is on the map."""
 
+    bands: tuple[Band, ...]
+    """What the columns of the palette are, at least one."""
+
+    display: dict[str, Any] = field(default_factory=dict)
+    """How tiles and preview show the palette, ready for JSON."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """How the palette was fitted, ready for JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes, ready for JSON."""
+        return {
+            "k": self.k,
+            "seed": self.seed,
+            **self.georef.to_dict(),
+            "bands": [band.to_dict() for band in self.bands],
+            "display": self.display,
+            "options": self.options,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], *, masked: bool) -> Header:
+        """Rebuild from the result of `to_dict`."""
+        kinds = {"k": int, "seed": int, "display": dict, "options": dict}
+        for name, kind in kinds.items():
+            if type(fields[name]) is not kind:
+                raise TypeError(f"{name} is {fields[name]!r}")
+        return cls(
+            masked=masked,
+            georef=Georef.from_dict(fields),
+            bands=tuple(Band.from_dict(band) for band in fields["bands"]),
+            **{name: fields[name] for name in kinds},
+        )
+
 
 @contextmanager
 def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
@@ -88,43 +120,16 @@ def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
     Yields
     ------
     Path
-        A directory beside `out`. It is removed when an exception leaves the block, and then what
-        stood at `out` stands there still.
-
-    Raises
-    ------
-    OutputExistsError
-        If something stands at `out` that may not be replaced.
-    OutputError
-        If nothing can be written there.
+        A directory beside `out`, as in `kmdask.publish.publishing`.
     """
-    _check_free(out, overwrite=overwrite)
-    staging = out.parent / f".{out.name}.partial-{uuid.uuid4().hex[:8]}"
-    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*")):
-        logger.warning("%s was left by a run that is still going or was cut off; "
-                       "remove it if none is going", left)  # fmt: skip
-    try:
+    kind = publish.Kind("kmdask bundle", _is_bundle)
+    with publish.publishing(out, kind, overwrite=overwrite) as staging:
         with writing(out):
             staging.mkdir()
             (staging / SCRATCH).mkdir()
         yield staging
         with writing(out):
             shutil.rmtree(staging / SCRATCH)
-            _check_free(out, overwrite=overwrite)
-            _replace(staging, out, overwrite=overwrite)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _check_free(out: Path, *, overwrite: bool) -> None:
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        msg = f"{str(out)!r} exists already; give another output, or overwrite=True (--overwrite)"
-        raise OutputExistsError(msg)
-    if not _is_bundle(out):
-        msg = f"{str(out)!r} is no kmdask bundle and is not overwritten; give another output"
-        raise OutputExistsError(msg)
 
 
 def _is_bundle(path: Path) -> bool:
@@ -134,87 +139,61 @@ def _is_bundle(path: Path) -> bool:
         return False
 
 
-def _replace(staging: Path, out: Path, *, overwrite: bool) -> None:
-    """Rename the finished bundle to its place, the old one out of the way first."""
-    if not (overwrite and out.exists()):
-        staging.rename(out)
-        return
-    old = staging.with_name(staging.name.replace(".partial-", ".old-"))
-    out.rename(old)
-    try:
-        staging.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    if old.is_symlink():
-        old.unlink()
-    else:
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def create_image(bundle: Path, shape: tuple[int, int], palette: Palette, header: Header) -> None:
     """Create ``image.zarr`` with its palette and attributes, and no indices yet."""
-    with writing(bundle / IMAGE):
-        group = zarr.create_group(bundle / IMAGE)
-        group.create_array(
-            "indices",
-            shape=shape,
-            chunks=(CHUNK, CHUNK),
-            shards=shard_shape(shape),
-            dtype=np.uint8,
-            compressors=[ZstdCodec(level=ZSTD_LEVEL)],
-            fill_value=palette.nodata if header.masked else 0,
-            dimension_names=("y", "x"),
+    path = bundle / IMAGE
+    k = len(palette.colors)
+    with writing(path):
+        group = geozarr.create_group(path)
+        geozarr.create_image(
+            group,
+            INDICES,
+            shape,
+            header.georef,
+            dtype=np.uint8 if k + header.masked <= 256 else np.uint16,
+            fill_value=k if header.masked else None,
         )
-        group.create_array(
-            "palette",
-            data=np.asarray(palette.colors),
-            chunks=palette.colors.shape,
-            dimension_names=("index", "band"),
-        )
+        colors = np.asarray(palette.colors)
+        geozarr.write_array(group, PALETTE, ("index", "band"), colors, coordinates="band_name")
+        geozarr.write_bands(group, header.bands)
         group.attrs[ATTRIBUTES] = {
             "format_version": FORMAT_VERSION,
-            "k": header.k,
-            "seed": header.seed,
-            "nodata": palette.nodata if header.masked else None,
-            **header.georef.to_dict(),
+            "nodata": k if header.masked else None,
+            **header.to_dict(),
         }
+        geozarr.finish_group(path)
 
 
 def write_indices(indices: da.Array, bundle: Path) -> da.Array:
-    """Write indices into the ``image.zarr`` of a bundle, lazily, one task per shard.
+    """Write indices into the ``image.zarr`` of a bundle, lazily, one task per Dask chunk.
 
     Parameters
     ----------
-    indices : dask array of shape (y, x), uint8
-        Chunked in any way: pieces of shards are joined first, because two tasks that write parts
-        of one shard would overwrite each other.
+    indices : dask array of shape (y, x), uint8 or uint16
+        Chunked in any way: pieces of stored chunks are joined first, because two tasks that write
+        parts of one would overwrite each other.
     bundle : Path
         Where `create_image` has been.
 
     Returns
     -------
     dask array of int64
-        When computed, the indices are written; one number per shard, its pixels.
+        When computed, the indices are written; one number per Dask chunk, its pixels.
     """
-    shard = shard_shape(indices.shape)
-    aligned = all(
-        size % whole == 0
-        for sizes, whole in zip(indices.chunks, shard, strict=True)
-        for size in sizes[:-1]
-    )
-    if not aligned:
-        indices = indices.rechunk(shard)
-    return write_blocks(_write_shards, indices, "write-zarr", path=bundle / IMAGE / "indices")
+    if any(size % CHUNK for sizes in indices.chunks for size in sizes[:-1]):
+        indices = indices.rechunk((SHARD, SHARD))
+    return write_blocks(_write_chunks, indices, "write-zarr", path=bundle / IMAGE / INDICES)
 
 
-def _write_shards(
-    indices: npt.NDArray[np.uint8], path: Path, block_info: Any = None
+def _write_chunks(
+    indices: npt.NDArray[Any], path: Path, block_info: Any = None
 ) -> npt.NDArray[np.int64]:
     region = tuple(slice(*span) for span in block_info[0]["array-location"])
     with writing(path):
-        # To find out whether a chunk is empty costs more than to write an empty one.
-        array = zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
+        array = zarr.open_array(path, mode="r+")
+        if array.fill_value is None:
+            # Then every chunk is written: what stands in one that is not there is not defined.
+            array = array.with_config({"write_empty_chunks": True})
         array[region] = indices
     return np.full((1, 1), indices.size)
 
@@ -224,8 +203,8 @@ def read_image(bundle: Path) -> tuple[da.Array, Palette, Header]:
 
     Returns
     -------
-    indices : dask array of shape (y, x), uint8
-        Lazy, one chunk per shard.
+    indices : dask array of shape (y, x), uint8 or uint16
+        Lazy, in chunks of at most 4096 x 4096.
     palette : Palette
     header : Header
 
@@ -234,24 +213,45 @@ def read_image(bundle: Path) -> tuple[da.Array, Palette, Header]:
     BundleError
         If there is no bundle at the path, or one that this version cannot read.
     """
+    indices, colors, header = read_arrays(bundle)
+    with _damage_named(bundle):
+        palette = Palette(colors)
+    return da.from_zarr(indices, chunks=(SHARD, SHARD)), palette, header
+
+
+def read_arrays(bundle: Path) -> tuple[Any, npt.NDArray[Any], Header]:
+    """Open the ``image.zarr`` of a bundle, without Dask.
+
+    Returns
+    -------
+    indices : zarr.Array of shape (y, x), uint8 or uint16
+    colors : array of shape (k, band)
+        The palette, in the data type of the image.
+    header : Header
+
+    Raises
+    ------
+    BundleError
+        As `read_image` does.
+    """
     if not os.path.isdir(bundle / IMAGE):  # noqa: PTH112  does not raise where it may not look
         msg = f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it"
         raise BundleError(msg)
-    try:
+    with _damage_named(bundle):
         group = zarr.open_group(bundle / IMAGE, mode="r")
         fields: Any = group.attrs[ATTRIBUTES]
         _check_version(bundle, fields["format_version"])
-        indices: Any = group["indices"]
-        colors: Any = group["palette"]
-        palette = Palette(np.asarray(colors[:]))
-        header = Header(
-            k=fields["k"],
-            seed=fields["seed"],
-            masked=fields["nodata"] is not None,
-            georef=Georef.from_dict(fields),
-        )
-        _check_indices(indices, palette, fields["nodata"])
-        return da.from_zarr(indices, chunks=indices.shards), palette, header
+        header = Header.from_dict(fields, masked=fields["nodata"] is not None)
+        indices: Any = group[INDICES]
+        colors = np.asarray(cast("Any", group[PALETTE])[:])
+        _check_arrays(indices, colors, header, fields["nodata"])
+    return indices, colors, header
+
+
+@contextmanager
+def _damage_named(bundle: Path) -> Iterator[None]:
+    try:
+        yield
     except BundleError:
         raise
     except OPENING_ERRORS as error:
@@ -268,8 +268,14 @@ def _check_version(bundle: Path, version: object) -> None:
         raise BundleError(msg)
 
 
-def _check_indices(indices: Any, palette: Palette, nodata: object) -> None:
-    if indices.ndim != 2 or indices.dtype != np.uint8:
+def _check_arrays(indices: Any, colors: npt.NDArray[Any], header: Header, nodata: object) -> None:
+    if indices.ndim != 2 or indices.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"indices are {indices.dtype} of shape {indices.shape}")
-    if nodata not in (None, palette.nodata):
-        raise ValueError(f"nodata is {nodata} for {len(palette)} colours")
+    if colors.ndim != 2 or colors.shape[1] != len(header.bands) or colors.dtype.kind not in "iuf":
+        raise ValueError(
+            f"the palette is {colors.dtype} of shape {colors.shape} for {len(header.bands)} bands"
+        )
+    if nodata not in (None, len(colors)):
+        raise ValueError(f"nodata is {nodata} for {len(colors)} colours")
+    if not 1 <= len(colors) + header.masked <= np.iinfo(indices.dtype).max + 1:
+        raise ValueError(f"{len(colors)} colours for indices of {indices.dtype}")

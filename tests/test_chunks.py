@@ -1,4 +1,4 @@
-"""Chunk, shard and level sizes: what must hold for every image."""
+"""Chunk and level sizes: what must hold for every image."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kmdask.chunks import (
-    CHUNK,
     PIXELS,
-    SHARD,
     TILE,
     ceil_div,
     level_shapes,
     plan_reads,
-    shard_shape,
     split,
 )
 
@@ -53,15 +50,6 @@ def test_levels_halve_by_ceiling_down_to_one_pixel(shape):
         assert half_height in {height / 2, (height + 1) / 2}
         assert half_width in {width / 2, (width + 1) / 2}
     assert len(levels) == 1 + (max(shape) - 1).bit_length()
-
-
-@given(shapes)
-def test_shards_are_whole_chunks_and_no_larger_than_needed(shape):
-    for size, shard in zip(shape, shard_shape(shape), strict=True):
-        assert shard % CHUNK == 0
-        assert shard <= SHARD
-        assert shard >= min(size, SHARD)
-        assert shard - CHUNK < size
 
 
 blocks = st.one_of(
@@ -119,7 +107,7 @@ def test_small_images_are_cut_for_every_core():
 
 def test_plans_do_not_depend_on_the_machine(monkeypatch):
     images = [((9000, 9000), (256, 256)), ((9000, 9000), (1, 9000)), ((300, 300), (300, 300))]
-    here = [(plan_reads(*image), shard_shape(image[0])) for image in images]
+    here = [plan_reads(*image) for image in images]
     monkeypatch.setattr(os, "cpu_count", lambda: 999)
     with dask.config.set({"array.chunk-size": "1kiB", "num_workers": 999}):
-        assert [(plan_reads(*image), shard_shape(image[0])) for image in images] == here
+        assert [plan_reads(*image) for image in images] == here

@@ -14,10 +14,14 @@ from PIL import Image
 
 from kmdask import OutputError, Palette, decode, encode, pyramid
 from kmdask.deepzoom import write_description, write_levels
+from kmdask.display import Colormap
+from kmdask.preview import write_preview
 
 PALETTE = Palette.from_centers(
     np.array([[0, 0, 0], [90, 60, 30], [128, 128, 128], [200, 40, 40], [250, 250, 250.0]])
 )
+
+COLORMAP = Colormap(PALETTE.rgb)
 
 
 def read_deepzoom(description):
@@ -54,7 +58,8 @@ def write(tmp_path, pixels, mask, palette=PALETTE):
     levels = [encode(level.pixels, palette, level.mask) for level in pyramid(pixels, mask)]
     write_description(tmp_path / "map.dzi", pixels.shape[:2])
     folder = tmp_path / "map_files"
-    sizes = dask.compute(*write_levels(levels, palette, folder, transparent=mask is not None))
+    colormap = Colormap(palette.rgb, None if mask is None else palette.nodata)
+    sizes = dask.compute(*write_levels(levels, colormap, folder))
     return levels, sizes, folder
 
 
@@ -81,19 +86,54 @@ def test_the_tree_is_the_image(tmp_path, scene, holes, shape, bands, masked):
     assert sum(int(level.sum()) for level in sizes) == sum(files)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_more_colours_than_a_palette_png_holds(tmp_path, masked):
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (3000, 3), dtype=np.uint8)
+    shapes = [(600, 700), (300, 350), *[(-(-300 // 2**i), -(-350 // 2**i)) for i in range(1, 10)]]
+    levels = [
+        da.from_array(rng.integers(0, 3000 + masked, shape, dtype=np.uint16), chunks=512)
+        for shape in shapes
+    ]
+    write_description(tmp_path / "map.dzi", levels[0].shape)
+    colormap = Colormap(rgb, 3000 if masked else None)
+    dask.compute(*write_levels(levels, colormap, tmp_path / "map_files"))
+    for seen, indices in zip(read_deepzoom(tmp_path / "map.dzi"), levels[::-1], strict=True):
+        opaque = indices.compute() < 3000
+        np.testing.assert_array_equal(seen[:, :, 3], np.where(opaque, 255, 0))
+        np.testing.assert_array_equal(seen[opaque][:, :3], rgb[indices.compute()[opaque]])
+
+
+@pytest.mark.parametrize("k", [5, 3000])
+@pytest.mark.parametrize("grey", [False, True])
+def test_previews_are_the_level_that_fits(tmp_path, k, grey):
+    rgb = np.zeros((k, 3), np.uint8)
+    rgb[:] = np.arange(k)[:, None] % 200
+    rgb[:, 2] += 0 if grey else 50
+    large = da.zeros((9, 2049), dtype=np.uint16, chunks=512)
+    # Flat and aligned to the blocks of JPEG, so that hardly anything is lost.
+    small = np.full((16, 1040), k, np.uint16)
+    small[:, :512] = k - 1
+    levels = [large, da.from_array(small, chunks=512)]
+    written = write_preview(levels, Colormap(rgb, k), tmp_path / "p.jpg").compute()
+    assert written.sum() == (tmp_path / "p.jpg").stat().st_size
+    with Image.open(tmp_path / "p.jpg") as image:
+        assert image.mode == ("L" if grey else "RGB")
+        seen = np.asarray(image.convert("RGB")).astype(int)
+    expected = np.where(small[:, :, None] == k, 255, rgb[k - 1])
+    away = np.r_[:496, 528:1040]  # from the edge, over which JPEG smears colours
+    assert abs(seen - expected)[:, away].max() <= 4
+
+
 def test_nothing_is_written_before_it_is_computed(tmp_path):
-    writes = write_levels(
-        [da.zeros((2, 2), dtype=np.uint8)], PALETTE, tmp_path / "t_files", transparent=False
-    )
+    writes = write_levels([da.zeros((2, 2), dtype=np.uint8)], COLORMAP, tmp_path / "t_files")
     assert not list(tmp_path.rglob("*.png"))
     dask.compute(*writes)
     assert [path.name for path in tmp_path.rglob("*.png")] == ["0_0.png"]
 
 
 def test_a_full_disk_is_named(tmp_path):
-    (writes,) = write_levels(
-        [da.zeros((2, 2), dtype=np.uint8)], PALETTE, tmp_path / "t_files", transparent=False
-    )
+    (writes,) = write_levels([da.zeros((2, 2), dtype=np.uint8)], COLORMAP, tmp_path / "t_files")
     Path(tmp_path / "t_files" / "0" / "0_0.png").symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"0_0\.png.*No space left"):
         writes.compute()

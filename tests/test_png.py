@@ -1,4 +1,4 @@
-"""Palette PNGs, read back by Pillow and by GDAL."""
+"""PNGs of indices, read back by Pillow and by GDAL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from kmdask import Palette
+from kmdask.display import Colormap
 from kmdask.png import bit_depth, encode_png
 
 CASES = [  # k, transparent, bits
@@ -33,15 +33,13 @@ CASES = [  # k, transparent, bits
 ]
 
 
-def picture(k, bands, shape, *, transparent):
+def picture(k, shape, *, transparent):
     rng = np.random.default_rng(k)
-    flat = rng.permutation(1 << (8 * bands))[:k] if bands == 1 else rng.permutation(1 << 16)[:k]
-    colors = np.stack([flat % 256, flat // 256, (flat * 7) % 256][:bands], axis=1)
-    palette = Palette.from_centers(colors.astype(float))
-    assert len(palette) == k
-    indices = rng.integers(0, k + transparent, shape, dtype=np.uint8)
+    rgb = rng.integers(0, 256, (k, 3), dtype=np.uint8)
+    dtype = np.uint8 if k + transparent <= 256 else np.uint16
+    indices = rng.integers(0, k + transparent, shape, dtype=dtype)
     indices.flat[-1] = k - 1 + transparent
-    return indices, palette
+    return indices, Colormap(rgb, k if transparent else None)
 
 
 def chunks(png):
@@ -58,14 +56,13 @@ def chunks(png):
 
 
 @pytest.mark.parametrize(("k", "transparent", "bits"), CASES)
-@pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 13), (40, 33)])
-def test_what_readers_see(k, transparent, bits, bands, shape):
-    indices, palette = picture(k, bands, shape, transparent=transparent)
+def test_what_readers_see(k, transparent, bits, shape):
+    indices, colormap = picture(k, shape, transparent=transparent)
     # As tiles come: a window of a larger array.
-    png = encode_png(np.pad(indices, 3)[3:-3, 3:-3], palette, transparent=transparent)
+    png = encode_png(np.pad(indices, 3)[3:-3, 3:-3], colormap)
 
-    colors = np.concatenate([palette.rgb, np.zeros((int(transparent), 3), np.uint8)])
+    colors = np.concatenate([colormap.rgb, np.zeros((int(transparent), 3), np.uint8)])
     opacity = np.where(np.arange(len(colors)) < k, 255, 0)
     rgba = np.column_stack([colors, opacity])[indices]
 
@@ -92,6 +89,28 @@ def test_what_readers_see(k, transparent, bits, bands, shape):
         assert content[b"tRNS"] == b"\xff" * k + b"\0"
 
 
+@pytest.mark.parametrize(("k", "transparent"), [(256, True), (257, False), (65_535, True)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 13), (40, 33)])
+def test_more_colours_than_a_palette_holds(k, transparent, shape):
+    indices, colormap = picture(k, shape, transparent=transparent)
+    png = encode_png(np.pad(indices, 3)[3:-3, 3:-3], colormap)
+
+    valid = indices < k
+    colors = colormap.rgb[np.where(valid, indices, 0)]
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.mode == ("RGBA" if transparent else "RGB")
+        rgba = np.asarray(image.convert("RGBA"))
+    np.testing.assert_array_equal(rgba[:, :, 3], np.where(valid, 255, 0))
+    np.testing.assert_array_equal(rgba[valid][:, :3], colors[valid])
+    with warnings.catch_warnings(), MemoryFile(png) as file:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with file.open(driver="PNG") as dataset:
+            np.testing.assert_array_equal(
+                np.moveaxis(dataset.read(), 0, 2)[valid][:, :3], colors[valid]
+            )
+            np.testing.assert_array_equal(dataset.dataset_mask(), np.where(valid, 255, 0))
+
+
 def test_bit_depth_is_the_smallest_that_png_knows():
     for entries in range(1, 257):
         bits = bit_depth(entries)
@@ -100,8 +119,7 @@ def test_bit_depth_is_the_smallest_that_png_knows():
         assert bits == 1 or entries > 2 ** (bits // 2)
 
 
-def test_equal_indices_give_equal_bytes():
-    indices, palette = picture(16, 3, (50, 50), transparent=False)
-    assert encode_png(indices, palette, transparent=False) == encode_png(
-        np.asfortranarray(indices), palette, transparent=False
-    )
+@pytest.mark.parametrize("k", [16, 1000])
+def test_equal_indices_give_equal_bytes(k):
+    indices, colormap = picture(k, (50, 50), transparent=False)
+    assert encode_png(indices, colormap) == encode_png(np.asfortranarray(indices), colormap)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -14,12 +15,23 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdask import BundleError, Georef, OutputError, OutputExistsError, Palette, store
-from kmdask.store import Header, create_image, publishing, read_image, write_indices
+from kmdask import BundleError, Georef, OutputError, OutputExistsError, Palette, geozarr, store
+from kmdask.bands import Band
+from kmdask.store import (
+    Header,
+    create_image,
+    publishing,
+    read_arrays,
+    read_image,
+    write_indices,
+)
 
 PALETTE = Palette.from_centers(np.array([[0, 0, 0], [90, 60, 30], [250, 250, 250.0]]))
 GEOREF = Georef('LOCAL_CS["here"]', (10.0, 0.0, 5e5, 0.0, -10.0, 6e6))
-chunks = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple)
+sizes = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple)
+
+DISPLAY, OPTIONS = {"bands": [4, 3, 2], "stretch": [[0.0, 9.5]]}, {"pca": None, "refine": 2}
+BANDS = (Band(4, "red", "red"), Band(3, scale=0.1), Band(2, unit="m", nodata=float("nan")))
 
 
 def contents(folder):
@@ -31,7 +43,7 @@ def contents(folder):
 
 def create(folder, shape=(40, 30), palette=PALETTE, *, masked=False, georef=GEOREF):
     folder.mkdir(exist_ok=True)
-    create_image(folder, shape, palette, Header(5, 3, masked, georef))
+    create_image(folder, shape, palette, Header(5, 3, masked, georef, BANDS, DISPLAY, OPTIONS))
     return folder
 
 
@@ -175,24 +187,47 @@ def test_names_that_are_patterns(tmp_path, name):
 @pytest.mark.parametrize("masked", [False, True])
 def test_layout(tmp_path, masked):
     folder = create(tmp_path / "a", (5000, 700), masked=masked)
-    group = zarr.open_group(folder / "image.zarr", mode="r")
-    assert group.metadata.zarr_format == 3
+    group = zarr.open_consolidated(folder / "image.zarr", zarr_format=2)
+    assert group.metadata.zarr_format == 2
     indices = group["indices"]
     assert (indices.shape, indices.dtype) == ((5000, 700), np.uint8)
-    assert (indices.chunks, indices.shards) == ((1024, 1024), (4096, 1024))
-    assert indices.metadata.dimension_names == ("y", "x")
-    assert indices.fill_value == (3 if masked else 0)
-    assert group["palette"].metadata.dimension_names == ("index", "band")
+    assert (indices.chunks, indices.shards) == ((1024, 1024), None)
+    assert indices.attrs["_ARRAY_DIMENSIONS"] == ["y", "x"]
+    assert indices.metadata.fill_value == (3 if masked else None)
+    assert group["palette"].attrs["_ARRAY_DIMENSIONS"] == ["index", "band"]
     np.testing.assert_array_equal(group["palette"][:], PALETTE.colors)
-    attributes = json.loads((folder / "image.zarr" / "zarr.json").read_text())["attributes"]
+    np.testing.assert_array_equal(group["band"][:], [4, 3, 2])
+    assert group["band_name"][:].tolist() == ["red", "", ""]
+    attributes = json.loads((folder / "image.zarr" / ".zattrs").read_text())
     assert attributes["kmdask"] == {
-        "format_version": 1,
+        "format_version": 2,
         "k": 5,
         "seed": 3,
         "nodata": 3 if masked else None,
         "crs_wkt": GEOREF.crs_wkt,
         "transform": list(GEOREF.transform),
+        "gcps": [],
+        "rpcs": {},
+        "point": False,
+        "bands": [band.to_dict() for band in BANDS],
+        "display": DISPLAY,
+        "options": OPTIONS,
     }
+
+
+@pytest.mark.parametrize(
+    ("k", "masked", "dtype"),
+    [(255, True, "u1"), (256, False, "u1"), (256, True, "u2"), (65_535, True, "u2")],
+)
+def test_as_many_bits_as_the_palette_needs(tmp_path, k, masked, dtype):
+    colors = np.arange(2 * k, dtype=np.float32).reshape(k, 2)
+    palette = SimpleNamespace(colors=colors)
+    header = Header(k, 0, masked, Georef(), BANDS[:2])
+    create_image(tmp_path, (3, 2), palette, header)
+    indices, read, again = read_arrays(tmp_path)
+    assert (indices.dtype, again) == (dtype, header)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, colors)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -200,27 +235,26 @@ def test_layout(tmp_path, masked):
 def test_headers_come_back(tmp_path, masked, georef):
     folder = create(tmp_path / "a", masked=masked, georef=georef)
     indices, palette, header = read_image(folder)
-    assert header == Header(5, 3, masked, georef)
+    assert repr(header) == repr(Header(5, 3, masked, georef, BANDS, DISPLAY, OPTIONS))  # NaN
     assert palette == PALETTE
     assert isinstance(indices, da.Array)
 
 
 @settings(max_examples=15)
-@given(rows=chunks, columns=chunks, seed=st.integers(0, 9))
+@given(rows=sizes, columns=sizes, seed=st.integers(0, 9))
 def test_indices_come_back_however_they_are_chunked(tmp_path_factory, rows, columns, seed):
     shape = sum(rows), sum(columns)
     indices = np.random.default_rng(seed).integers(0, 3, shape, dtype=np.uint8)
     folder = tmp_path_factory.mktemp("bundle")
     with pytest.MonkeyPatch.context() as patch:
-        # Many shards in a small image.
-        for module in (store, store.shard_shape):
-            names = module.__globals__ if callable(module) else vars(module)
-            patch.setitem(names, "CHUNK", 8)
-        patch.setitem(store.shard_shape.__globals__, "SHARD", 16)
-        create_image(folder, shape, PALETTE, Header(3, 0, masked=False, georef=Georef()))
+        # Many chunks in a small image.
+        for module in (store, geozarr):
+            patch.setattr(module, "CHUNK", 8)
+        patch.setattr(store, "SHARD", 16)
+        create(folder, shape)
         written = write_indices(da.from_array(indices, chunks=(rows, columns)), folder).compute()
     stored = zarr.open_array(folder / "image.zarr" / "indices", mode="r")
-    assert stored.shards == tuple(min(16, -(-size // 8) * 8) for size in shape)
+    assert stored.chunks == (8, 8)
     np.testing.assert_array_equal(stored[:], indices)
     np.testing.assert_array_equal(read_image(folder)[0].compute(), indices)
     assert written.sum() == indices.size
@@ -239,13 +273,20 @@ def test_indices_of_real_size(tmp_path, chunk):
 def test_invalid_blocks_take_no_space(tmp_path):
     folder = create(tmp_path / "a", masked=True)
     write_indices(da.full((40, 30), PALETTE.nodata, dtype=np.uint8), folder).compute()
-    assert not (folder / "image.zarr" / "indices" / "c").exists()
+    assert not list((folder / "image.zarr" / "indices").rglob("0"))
     assert (read_image(folder)[0].compute() == PALETTE.nodata).all()
+
+
+def test_valid_blocks_of_zeros_are_written(tmp_path):
+    # What stands in a chunk that is not there is defined by the fill value alone.
+    folder = create(tmp_path / "a")
+    write_indices(da.zeros((40, 30), dtype=np.uint8), folder).compute()
+    assert (folder / "image.zarr" / "indices" / "0" / "0").is_file()
 
 
 def test_indices_that_cannot_be_written(tmp_path):
     folder = create(tmp_path / "a")
-    (folder / "image.zarr" / "indices" / "c").write_text("in the way")
+    (folder / "image.zarr" / "indices" / "0").write_text("in the way")
     with pytest.raises(OutputError, match="cannot write"):
         write_indices(da.ones((40, 30), dtype=np.uint8), folder).compute()
 
@@ -257,30 +298,55 @@ def test_what_is_no_bundle(tmp_path):
 
 
 def edit(bundle, change):
-    path = bundle / "image.zarr" / "zarr.json"
-    document = json.loads(path.read_text())
-    change(document["attributes"])
-    path.write_text(json.dumps(document))
+    path = bundle / "image.zarr" / ".zattrs"
+    attributes = json.loads(path.read_text())
+    change(attributes)
+    path.write_text(json.dumps(attributes))
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, 1, 99])
 def test_other_format_versions(bundle, version):
     edit(bundle, lambda attributes: attributes["kmdask"].update(format_version=version))
-    with pytest.raises(BundleError, match=f"format version {version}.*reads 1"):
+    with pytest.raises(BundleError, match=f"format version {version}.*reads 2"):
         read_image(bundle)
+
+
+def test_a_bundle_of_version_1(tmp_path):
+    attributes = {"kmdask": {"format_version": 1, "k": 2, "seed": 0, "nodata": None}}
+    zarr.create_group(tmp_path / "old" / "image.zarr", zarr_format=3, attributes=attributes)
+    with pytest.raises(BundleError, match="format version 1, this kmdask reads 2; install"):
+        read_image(tmp_path / "old")
+
+
+def setting(**values):
+    return lambda attributes: attributes["kmdask"].update(values)
+
+
+def without(name):
+    return lambda attributes: attributes["kmdask"].pop(name)
 
 
 DAMAGES = {
     "no attributes": lambda attributes: attributes.clear(),
     "a list": lambda attributes: attributes.update(kmdask=[]),
     "nothing": lambda attributes: attributes.update(kmdask=None),
-    "no version": lambda attributes: attributes["kmdask"].pop("format_version"),
-    "no k": lambda attributes: attributes["kmdask"].pop("k"),
-    "no nodata": lambda attributes: attributes["kmdask"].pop("nodata"),
-    "no transform": lambda attributes: attributes["kmdask"].pop("transform"),
-    "a number for a transform": lambda attributes: attributes["kmdask"].update(transform=7),
-    "a transform of five": lambda attributes: attributes["kmdask"].update(transform=[1] * 5),
-    "other nodata": lambda attributes: attributes["kmdask"].update(nodata=200),
+    **{
+        f"no {name}": without(name)
+        for name in ("format_version", "k", "seed", "nodata", "transform", "gcps", "rpcs", "bands")
+    },
+    "no display": without("display"),
+    "no options": without("options"),
+    "a word for k": setting(k="many"),
+    "a number for a transform": setting(transform=7),
+    "a transform of five": setting(transform=[1] * 5),
+    "numbers for control points": setting(gcps=[1, 2]),
+    "a list for coefficients": setting(rpcs=["LINE_OFF"]),
+    "a list for options": setting(options=[]),
+    "nothing for display": setting(display=None),
+    "numbers for bands": setting(bands=[4, 3, 2]),
+    "bands of two": setting(bands=[band.to_dict() for band in BANDS[:2]]),
+    "bands that have a colour more": setting(bands=[{**BANDS[0].to_dict(), "hue": 1}] * 3),
+    "other nodata": setting(nodata=200),
 }
 
 
@@ -291,24 +357,29 @@ def test_damaged_attributes(bundle, damage):
         read_image(bundle)
 
 
-@pytest.mark.parametrize("damage", ["no json", "empty", "no group", "no indices", "no palette"])
+@pytest.mark.parametrize("damage", ["no json", "empty", "nothing", "no indices", "no palette"])
 def test_damaged_files(bundle, damage):
-    image = bundle / "image.zarr"
+    path = bundle / "image.zarr" / ".zmetadata"
     if damage == "no json":
-        (image / "zarr.json").write_text("{")
+        path.write_text("{")
     elif damage == "empty":
-        (image / "zarr.json").write_text("")
+        path.write_text("")
+    elif damage == "nothing":
+        for file in (bundle / "image.zarr").glob(".z*"):
+            file.unlink()
     else:
-        name = {"no group": "", "no indices": "indices", "no palette": "palette"}[damage]
-        (image / name / "zarr.json").unlink()
+        document = json.loads(path.read_text())
+        del document["metadata"][f"{damage.removeprefix('no ')}/.zarray"]
+        path.write_text(json.dumps(document))
     with pytest.raises(BundleError, match=r"old\.kmdask.*damaged"):
         read_image(bundle)
 
 
 ARRAYS = {
-    "float palette": ("palette", np.zeros((3, 3))),
+    "complex palette": ("palette", np.zeros((3, 3), complex)),
     "palette of 2 bands": ("palette", np.zeros((3, 2), np.uint8)),
     "palette of 300": ("palette", np.zeros((300, 3), np.uint8)),
+    "no colour": ("palette", np.zeros((0, 3), np.uint8)),
     "float indices": ("indices", np.zeros((40, 30))),
     "3-D indices": ("indices", np.zeros((4, 4, 3), np.uint8)),
 }
@@ -317,12 +388,14 @@ ARRAYS = {
 @pytest.mark.parametrize("damage", ARRAYS)
 def test_arrays_of_another_kind(bundle, damage):
     name, array = ARRAYS[damage]
-    zarr.create_array(bundle / "image.zarr" / name, data=array, overwrite=True)
+    zarr.create_array(bundle / "image.zarr" / name, data=array, overwrite=True, zarr_format=2)
+    zarr.consolidate_metadata(bundle / "image.zarr", zarr_format=2)
     with pytest.raises(BundleError, match=r"old\.kmdask.*damaged"):
         read_image(bundle)
 
 
 def test_indices_that_are_a_group(bundle):
-    zarr.create_group(bundle / "image.zarr" / "indices", overwrite=True)
+    zarr.create_group(bundle / "image.zarr" / "indices", overwrite=True, zarr_format=2)
+    zarr.consolidate_metadata(bundle / "image.zarr", zarr_format=2)
     with pytest.raises(BundleError, match=r"old\.kmdask.*damaged"):
         read_image(bundle)
