@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+from kmdask.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -58,3 +65,47 @@ def fill_values(bands: tuple[Band, ...]) -> tuple[float, ...] | None:
     """Return the nodata value of each band; None unless every band has one."""
     values = tuple(band.nodata for band in bands if band.nodata is not None)
     return values if len(values) == len(bands) else None
+
+
+def choose(
+    wanted: object, numbers: Sequence[int], default: tuple[int, ...], path: str
+) -> tuple[int, ...]:
+    """Check the parameter `bands`: numbers of bands that are there, each once, in any order.
+
+    Parameters
+    ----------
+    wanted : sequence of int, optional
+    numbers : sequence of int
+        The numbers there are.
+    default : tuple of int
+        What is chosen if nothing is wanted.
+    path : str
+        What to call the image in messages.
+
+    Raises
+    ------
+    ParameterError
+        If they are anything else.
+
+    Examples
+    --------
+    >>> choose([4, 3, 2], range(1, 12), (1, 2, 3), "scene.tif")
+    (4, 3, 2)
+    """
+    if wanted is None:
+        return default
+    if isinstance(wanted, str) or not isinstance(wanted, Iterable):
+        raise ParameterError(f"bands is a sequence of band numbers, from 1; got {wanted!r}")
+    chosen = tuple(wanted)
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in chosen)
+    if not chosen or not whole or len(set(chosen)) < len(chosen):
+        raise ParameterError(
+            f"bands is a sequence of different band numbers, from 1, at least one; got {wanted!r}"
+        )
+    absent = [n for n in chosen if n not in numbers]
+    if absent:
+        raise ParameterError(
+            f"bands is {chosen}, but {path!r} has no band {absent[0]}; it has {numbers[0]} to "
+            f"{numbers[-1]}"
+        )
+    return tuple(int(n) for n in chosen)

@@ -7,6 +7,10 @@ gives the same files wherever it is compressed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TILE = 512
 """Side of a Deep Zoom tile, and of a tile of a GeoTIFF."""
@@ -20,6 +24,9 @@ SHARD = 4096
 
 PIXELS = SHARD * SHARD
 """Pixels that a task may hold at once: with bands, indices and levels about 120 MB for RGB."""
+
+BYTES = 128 << 20
+"""Bytes of samples that a task may read at once: fewer pixels where they have many bands."""
 
 MIN_CHUNKS = 8
 """A small image is cut finer than that so that every core gets some of it."""
@@ -47,12 +54,13 @@ class ReadPlan:
     """True if chunks cannot be decoded one by one within the budget: copy the image first."""
 
 
-def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
+def plan_reads(shape: tuple[int, int], block: tuple[int, int], pixel_bytes: int = 4) -> ReadPlan:
     """Choose the chunks in which an image is read.
 
-    Square chunks of up to `SHARD` pixels a side, smaller in small images so that there is work for
-    every core. A chunk is never smaller than a block of the file, strips as wide as the image
-    among them, so that none is decoded for several chunks.
+    Square chunks of up to `SHARD` pixels a side, halved until their samples fit into `BYTES`, and
+    further in small images so that there is work for every core. A chunk is never smaller than a
+    block of the file, strips as wide as the image among them, so that none is decoded for several
+    chunks. A square of `TILE` is the least, even if the bands are so many that it takes more bytes.
 
     Parameters
     ----------
@@ -60,6 +68,8 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
         Rows and columns of the image.
     block : tuple of int
         Rows and columns of the blocks that the file is stored in.
+    pixel_bytes : int, default 4
+        Bytes of the samples of one pixel, the mask among them.
 
     Returns
     -------
@@ -67,23 +77,48 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int]) -> ReadPlan:
 
     Examples
     --------
-    >>> plan_reads((32768, 32768), (512, 512))
+    >>> plan_reads((32768, 32768), (512, 512), 3)
     ReadPlan(chunk=(4096, 4096), spool=False)
+    >>> plan_reads((32768, 32768), (512, 512), 24)
+    ReadPlan(chunk=(2048, 2048), spool=False)
     >>> plan_reads((5000, 20000), (1, 20000))
     ReadPlan(chunk=(512, 20480), spool=False)
     >>> plan_reads((20000, 20000), (20000, 20000)).spool
     True
     """
     height, width = shape
+    most = max(TILE * TILE, min(PIXELS, BYTES // pixel_bytes))
     side = SHARD
+    while side > TILE and side * side > most:
+        side //= 2
     while side > 2 * TILE and ceil_div(height, side) * ceil_div(width, side) < MIN_CHUNKS:
         side //= 2
     rows, columns = (max(side, ceil_div(size, TILE) * TILE) for size in block)
-    if rows * columns > PIXELS:
-        rows = PIXELS // columns // TILE * TILE
+    if rows * columns > most:
+        rows = most // columns // TILE * TILE
     if rows < max(TILE, block[0]):
         return ReadPlan((side, side), spool=True)
     return ReadPlan((rows, columns), spool=False)
+
+
+def forward_windows(shape: tuple[int, int], pixel_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Cut an image into windows for one pass from the first row to the last.
+
+    Strips of full rows, at most `TILE` of them, a power of two so that they fit chunks. Where one
+    row alone takes more than `BYTES`, it is read piece by piece.
+
+    Examples
+    --------
+    >>> list(forward_windows((600, 20), 3))
+    [(slice(0, 512, None), slice(0, 20, None)), (slice(512, 600, None), slice(0, 20, None))]
+    """
+    height, width = shape
+    most = max(1, min(PIXELS, BYTES // pixel_bytes))
+    wide = min(width, most)
+    tall = min(TILE, 1 << ((most // wide).bit_length() - 1))
+    for top in range(0, height, tall):
+        for left in range(0, width, wide):
+            yield slice(top, min(top + tall, height)), slice(left, min(left + wide, width))
 
 
 def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:

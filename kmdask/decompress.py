@@ -15,6 +15,7 @@ from kmdask.bands import fill_values
 from kmdask.chunks import CHUNK, SHARD, TILE
 from kmdask.errors import ParameterError, writing
 from kmdask.geotiff import write_cog, write_geotiff
+from kmdask.missing import fill_of, occurs
 from kmdask.progress import Silent
 from kmdask.publish import Kind, publishing
 from kmdask.store import read_arrays
@@ -81,14 +82,8 @@ class Decoded:
 
     @property
     def fill(self) -> npt.NDArray[Any]:
-        """The value of invalid pixels in each band: its nodata value if all bands have one, or 0.
-
-        Also 0 if a value is out of the range of the data type.
-        """
-        values = fill_values(self.bands)
-        if values is None or not all(_fits(value, self.dtype) for value in values):
-            return np.zeros(len(self.bands), self.dtype)
-        return np.array(values).astype(self.dtype)
+        """The value of invalid pixels in each band; see `kmdask.missing.fill_of`."""
+        return fill_of(self.bands, self.dtype)
 
     @property
     def tag(self) -> float | None:
@@ -97,7 +92,7 @@ class Decoded:
         A value that is a colour of valid pixels too tells nothing.
         """
         values = fill_values(self.bands)
-        if values is None or not all(_fits(value, self.dtype) for value in values):
+        if values is None or not all(occurs(value, self.dtype) for value in values):
             return None
         fill = self.fill
         same = np.array_equal(fill, np.full_like(fill, fill[0]), equal_nan=True)
@@ -217,12 +212,3 @@ def _is_zarr(path: Path) -> bool:
     except OPENING_ERRORS:
         return False
     return True
-
-
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    """Whether a data type has a value."""
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return not np.isinf(dtype.type(value)) or np.isinf(value)
-    limits = np.iinfo(dtype)
-    return float(value).is_integer() and limits.min <= value <= limits.max

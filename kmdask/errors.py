@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-SUPPORTED = "8-bit grey or RGB, with or without an alpha band"
+SUPPORTED = "images of one band or more, of integers or floats of 8 to 64 bits"
 
 
 class KmdaskError(Exception):
@@ -61,7 +61,7 @@ class UnsupportedImageError(KmdaskError, ValueError):
     @classmethod
     def of(cls, path: str, reason: str) -> UnsupportedImageError:
         """Say what about an image is not supported, and what is."""
-        return cls(f"{path!r} is not supported: {reason}; this version takes {SUPPORTED}")
+        return cls(f"{path!r} is not supported: {reason}; kmdask takes {SUPPORTED}")
 
 
 class EmptyImageError(KmdaskError, ValueError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kmdask import store
-from kmdask.bands import fill_of
+from kmdask.missing import fill_of
 from kmdask.display import Colormap, Display
 from kmdask.errors import BundleError
 from kmdask.palette import Palette, decode

@@ -5,86 +5,104 @@ from __future__ import annotations
 import lzma
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.georef import Georef
+from kmdask.layout import Layout, lay_out
+from kmdask.zarr_groups import OPENING_ERRORS, find_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-MOST_SAMPLES = 4
-"""Red, green, blue and alpha."""
+    from kmdask.bands import Band
 
-OPENING_ERRORS = (AttributeError, LookupError, OSError, TypeError, ValueError)
-"""What zarr raises on metadata that are not there, or are not what they should be."""
+__all__ = ["OPENING_ERRORS", "ZarrSource"]
 
-DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
+DECODING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    zlib.error,
+    lzma.LZMAError,
+)
 """What zarr's codecs raise on damaged chunks."""
+
+LARGEST_CHUNK = 1 << 30
+"""Bytes of a chunk of the file that is let be decoded, which happens as a whole."""
 
 
 @dataclass(frozen=True)
 class ZarrSource:
-    """A zarr array of version 2 or 3, of shape (y, x), (y, x, sample) or (sample, y, x)."""
+    """A zarr array of version 2 or 3."""
 
     path: str
-    shape: tuple[int, int]
-    bands: int
-    masked: bool
-    block: tuple[int, int]
-    axes: str
-    """The order of the stored axes, one letter each: "yx", "yxs" or "syx"."""
+    location: str
+    """The directory of the array itself."""
 
+    layout: Layout
+    block: tuple[int, int]
     georef: Georef = Georef()  # noqa: RUF009  frozen
 
     @classmethod
-    def open(cls, path: str) -> ZarrSource:
-        """Describe the array at a path."""
+    def open(
+        cls, path: str, *, bands: Sequence[int] | None = None, nodata: float | None = None
+    ) -> ZarrSource:
+        """Describe the array at a path, or the one that is meant in a group."""
+        found = find_array(path)
+        array = found.array
         try:
-            array = zarr.open_array(path, mode="r")
-        except OPENING_ERRORS as error:
-            msg = (
-                f"{path!r} is a directory but no zarr array: {error}; give the path of the array "
-                "itself, such as group.zarr/array"
+            shape, dtype, chunks = array.shape, np.dtype(array.dtype), array.chunks
+        except (*OPENING_ERRORS, NotImplementedError) as error:
+            raise SourceError(f"{path!r} is damaged: {error}; write it again") from error
+        layout = lay_out(path, shape, dtype, found.told, bands=bands, nodata=nodata)
+        size = int(np.prod([min(n, m) for n, m in zip(chunks, shape, strict=True)], dtype=float))
+        if size * dtype.itemsize > LARGEST_CHUNK:
+            reason = (
+                f"its chunks of {chunks} take {size * dtype.itemsize} bytes each, more than "
+                f"{LARGEST_CHUNK}, and can only be decoded whole: store it in smaller ones"
             )
-            raise SourceError(msg) from error
-        axes = _axes(array.shape)
-        if array.dtype != np.uint8:
-            raise UnsupportedImageError.of(path, f"its data type is {array.dtype}")
-        if axes is None or 0 in array.shape:
-            shapes = "(y, x), (y, x, band) or (band, y, x)"
-            reason = f"its shape is {array.shape}, not {shapes} with pixels"
             raise UnsupportedImageError.of(path, reason)
-        samples = array.shape[axes.index("s")] if "s" in axes else 1
-        y, x = axes.index("y"), axes.index("x")
-        chunk = array.chunks
-        return cls(
-            path=path,
-            shape=(array.shape[y], array.shape[x]),
-            bands=samples - (samples in {2, 4}),
-            masked=samples in {2, 4},
-            block=(chunk[y], chunk[x]),
-            axes=axes,
-        )
+        return cls(path, found.location, layout, layout.per_axis(chunks), found.georef)
 
-    def read(self, rows: slice, columns: slice) -> npt.NDArray[np.uint8]:
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the samples."""
+        return self.layout.dtype
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """The bands that are read."""
+        return self.layout.bands
+
+    @property
+    def masked(self) -> bool:
+        """Whether `read` returns a further sample, 0 where the pixel is invalid."""
+        return self.layout.masked
+
+    def read(self, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Read a window of shape (y, x, sample)."""
-        window = {"y": rows, "x": columns, "s": slice(None)}
         try:
-            array = zarr.open_array(self.path, mode="r")
-            block = np.asarray(array[tuple(window[axis] for axis in self.axes)])
+            array = zarr.open_array(self.location, mode="r")
+            block = np.asarray(array[self.layout.selection(rows, columns)])
+            return self.layout.arrange(block)
         except DECODING_ERRORS as error:
             raise SourceError.within(self.path, rows, columns, error) from None
-        if self.axes == "syx":
-            return np.moveaxis(block, 0, 2)
-        return block.reshape(*block.shape[:2], -1)
 
-    def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[np.uint8]]]:
+    def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
         """Read chunk by chunk as they are stored."""
         (height, width), (tall, wide) = self.shape, self.block
         for top in range(0, height, tall):
@@ -92,13 +110,3 @@ class ZarrSource:
                 rows = slice(top, min(top + tall, height))
                 columns = slice(left, min(left + wide, width))
                 yield rows, columns, self.read(rows, columns)
-
-
-def _axes(shape: tuple[int, ...]) -> str | None:
-    if len(shape) == 2:
-        return "yx"
-    if len(shape) == 3 and shape[2] <= MOST_SAMPLES:
-        return "yxs"
-    if len(shape) == 3 and shape[0] <= MOST_SAMPLES:
-        return "syx"
-    return None

@@ -5,6 +5,7 @@ All of it is fixtures that hand out functions, so that tests with hypothesis can
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -23,7 +24,9 @@ settings.register_profile(
 )
 settings.load_profile("kmdask")
 
-REAL_IMAGES = Path(__file__).parents[2] / "shared" / "data"
+REAL_IMAGES = Path(
+    os.environ.get("KMDASK_DATA") or Path(__file__).parents[2] / "shared" / "data"
+).absolute()
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from kmdask import (
     SourceError,
     UnsupportedImageError,
     chunks,
+    gdal,
     open_raster,
-    raster,
     sources,
 )
 
@@ -27,11 +27,9 @@ UTM = {"crs": CRS.from_epsg(32629), "transform": Affine(10, 0, 5e5, 0, -10, 6e6)
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Chunks of 32 pixels, so that small images have many, and strips of more are copied."""
-    for module in (chunks, sources):
-        monkeypatch.setattr(module, "TILE", 16)
-        monkeypatch.setattr(module, "PIXELS", 32 * 32)
-    for module in (chunks, raster):
-        monkeypatch.setattr(module, "SHARD", 32)
+    monkeypatch.setattr(chunks, "TILE", 16)
+    monkeypatch.setattr(chunks, "PIXELS", 32 * 32)
+    monkeypatch.setattr(chunks, "SHARD", 32)
 
 
 def load(opened):
@@ -192,8 +190,8 @@ def test_the_copy_is_one_forward_pass(tmp_path, monkeypatch, scene, write_raster
         opened.append(args)
         return open_dataset(*args, **kwargs)
 
-    open_dataset = sources.open_dataset
-    monkeypatch.setattr(sources, "open_dataset", counting)
+    open_dataset = gdal.open_dataset
+    monkeypatch.setattr(gdal, "open_dataset", counting)
     times = []
     for height in (40, 400):
         path = tmp_path / f"{height}.{ending}"
