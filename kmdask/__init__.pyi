@@ -1,6 +1,8 @@
+from .bands import Band as Band
 from .client import connect as connect
 from .colors import WeightedColors as WeightedColors
-from .colors import count_colors as count_colors
+from .display import Colormap as Colormap
+from .display import Display as Display
 from .errors import BundleError as BundleError
 from .errors import ClusterError as ClusterError
 from .errors import EmptyImageError as EmptyImageError
@@ -13,6 +15,7 @@ from .errors import SourceNotFoundError as SourceNotFoundError
 from .errors import UnsupportedImageError as UnsupportedImageError
 from .fit import fit_palette as fit_palette
 from .georef import Georef as Georef
+from .georef import GroundControlPoint as GroundControlPoint
 from .image import CompressedImage as CompressedImage
 from .kmeans import KMeans as KMeans
 from .levels import Level as Level
@@ -26,6 +29,11 @@ from .pipeline import compress as compress
 from .pipeline import open as open
 from .raster import Raster as Raster
 from .raster import open_raster as open_raster
+from .refine import refine_centers as refine_centers
 from .report import Report as Report
+from .space import Space as Space
+from .survey import Survey as Survey
+from .survey import count_colors as count_colors
+from .survey import survey as survey
 
 __version__: str

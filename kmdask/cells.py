@@ -65,9 +65,7 @@ class Units:
     """Greatest n, positive or negative."""
 
     @classmethod
-    def of(
-        cls, sample: npt.NDArray[np.float64], dtype: np.dtype[Any], pixels: int
-    ) -> Units:
+    def of(cls, sample: npt.NDArray[np.float64], dtype: np.dtype[Any], pixels: int) -> Units:
         """Choose the units of an image of that many pixels from a sample of them."""
         bits = 62 - math.ceil(math.log2(max(pixels, 2)))
         bands = sample.shape[1]

@@ -41,6 +41,31 @@ def plain_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
+class Numbers(click.ParamType[Any]):
+    """Numbers with commas between them, or one word."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int | float], word: str | None = None) -> None:
+        self.kind, self.word = kind, word
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+        """Return what the help shows."""
+        return "N,N,..." if self.word is None else f"N,N,...|{self.word}"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...] | str:
+        """Parse."""
+        if value == self.word:
+            return str(value)
+        try:
+            return tuple(map(self.kind, str(value).split(",")))
+        except ValueError:
+            word = "" if self.word is None else f", or {self.word}"
+            self.fail(f"{value!r} is not a list of numbers such as 4,3,2{word}", param, ctx)
+
+
 def options(*added: Callable[..., Any]) -> Callable[..., Any]:
     """Add several options to a command."""
 
@@ -59,10 +84,17 @@ talking = options(
     ),
     click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
 )
+reading = options(
+    click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
+    click.option(
+        "--nodata", type=float, help="Value of missing pixels, in place of what SRC says."
+    ),
+)
 compressing = options(
     click.option("--seed", default=0, show_default=True, help="Seed of the fit."),
     click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
+    click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
     click.option(
         "--scheduler",
         metavar="ADDRESS",
@@ -82,14 +114,32 @@ def main() -> None:
 @main.command()
 @click.argument("src")
 @click.argument("out", required=False)
-@click.option("-k", "k", type=int, required=True, help="Number of colours, 1 to 256.")
+@click.option("-k", "k", type=int, required=True, help="Number of colours, 1 to 65536.")
+@reading
+@click.option(
+    "--scale",
+    type=Numbers(float, "std"),
+    help="Weights of the bands when colours are compared, as 1,0.5,1, or std.",
+)
+@click.option("--pca", type=int, help="Compare colours by so many principal components.")
+@click.option(
+    "--refine",
+    type=Numbers(int, "converge"),
+    help="Passes of k-means over all pixels of many or deep bands, or converge.  [default: 2]",
+)
+@click.option("--display", type=Numbers(int), help="Bands that tiles and preview show, as 4,3,2.")
+@click.option(
+    "--stretch", type=Numbers(float), help="Percentiles shown as black and white, as 2,98."
+)
 @compressing
 def compress(src: str, out: str | None, k: int, **options: Any) -> None:
     """Compress the image SRC into the bundle OUT.
 
-    SRC is a GeoTIFF, PNG, JPEG, ... or a zarr array of 8-bit grey or RGB pixels, with or without
-    alpha. OUT is a directory, by default SRC with the ending .kmdask.
+    SRC is any raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or group
+    (GROUP.zarr::ARRAY), or a .npy file. OUT is a directory, by default SRC with the ending .kmdask.
     """
+    refine = options.pop("refine")
+    options["refine"] = 2 if refine is None else refine if isinstance(refine, str) else refine[0]
     _compress(src, out, k, **options)
 
 
@@ -171,6 +221,7 @@ def _compress(
     k: int,
     *,
     no_tiles: bool,
+    cog: bool,
     scheduler: str | None,
     as_json: bool,
     quiet: bool,
@@ -187,7 +238,7 @@ def _compress(
             k,
             out,
             client=scheduler,
-            formats=("zarr",) if no_tiles else pipeline.FORMATS,
+            formats=("zarr",) + ("tiles",) * (not no_tiles) + ("cog",) * cog,
             progress=told,
             **options,
         )
@@ -203,23 +254,31 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
     height, width, bands = image.shape
     invalid = height * width - report.valid_pixels
     rows = {
-        "image": f"{width} x {height}, {'RGB' if bands == 3 else 'grey'}"
+        "source": report.source,
+        "image": f"{width} x {height}, {_bands(bands)} of {report.dtype}"
         + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
-        "colours": f"{report.colors:,} in the source, {report.k_used} in the palette"
+        "colours": f"{report.colors:,} {'' if report.exact_colors else 'groups of them '}"
+        f"in the source, {report.k_used} in the palette"
         + (f" (k={report.k} asked)" if report.k != report.k_used else ""),
         "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.3f}",
         "size": f"{_bytes(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
         + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
         "time": ", ".join(f"{name} {took:.1f} s" for name, took in report.seconds.items()),
-        "palette": " ".join(image.palette.hex[:8]) + (" ..." if len(image.palette) > 8 else ""),
+        "palette": " ".join(image.colormap.hex[:8]) + (" ..." if len(image.palette) > 8 else ""),
         "bundle": str(image.path),
         "look at": str(image.path / "preview.jpg"),
     }
     if report.sizes["tiles"]:
         rows["tiles"] = f"{image.path / 'tiles.dzi'} ({_bytes(report.sizes['tiles'])})"
+    if report.sizes["cog"]:
+        rows["geotiff"] = f"{image.path / 'image.tif'} ({_bytes(report.sizes['cog'])})"
     for name, text in rows.items():
         click.echo(f"{name:<10} {text}")
+
+
+def _bands(bands: int) -> str:
+    return "1 band" if bands == 1 else f"{bands} bands"
 
 
 def _bytes(size: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import dask
 import dask.array as da
@@ -110,7 +110,9 @@ class ColorCounter:
         names = block_names("colors", table.key, len(rows))
         columns: list[list[da.Array]] = [[], [], []]
         for i, name in enumerate(names):
-            part = delayed(_rows, pure=True, nout=3)(table, i * ROWS, self.bands, dask_key_name=name)
+            part = delayed(_rows, pure=True, nout=3)(
+                table, i * ROWS, self.bands, dask_key_name=name
+            )
             columns[0].append(da.from_delayed(part[0], (rows[i], self.bands), np.float32))
             columns[1].append(da.from_delayed(part[1], (rows[i],), np.int64))
             columns[2].append(da.from_delayed(part[2], (rows[i],), np.uint32))

@@ -103,9 +103,13 @@ class Display:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Display:
         """Rebuild from the result of `to_dict`."""
-        return cls(**{
-            name: None if value is None else tuple(value) for name, value in fields.items()
-        })
+        stretch = fields["stretch"]
+        return cls(
+            bands=tuple(fields["bands"]),
+            low=tuple(fields["low"]),
+            high=tuple(fields["high"]),
+            stretch=None if stretch is None else (float(stretch[0]), float(stretch[1])),
+        )
 
 
 def choose_display(

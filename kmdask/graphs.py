@@ -84,7 +84,7 @@ def over_chunks(
     *shared : object
         What is the same for all chunks.
     places : bool, default False
-        Whether the function takes the row and the column of the chunk's first pixel at the end.
+        Whether the function also takes the row and the column of the chunk's first pixel, a tuple.
 
     Returns
     -------
@@ -93,8 +93,8 @@ def over_chunks(
     done : dask array of shape (chunks,), int64
         Ones, each known when its chunk has been worked on.
     """
-    there = [array for array in arrays if array is not None]
-    first = there[0]
+    there: list[Any] = [array for array in arrays if array is not None]
+    first: da.Array = there[0]
     columns = [
         [None] * first.npartitions if array is None else list(flatten(array.__dask_keys__()))
         for array in arrays
@@ -102,7 +102,7 @@ def over_chunks(
     corners: list[Any] = [()] * first.npartitions
     if places:
         starts = [np.cumsum((0, *sizes[:-1])).tolist() for sizes in first.chunks[:2]]
-        corners = list(product(*starts))
+        corners = [(corner,) for corner in product(*starts)]
     token = ([array.name for array in there], shared)
     names = block_names(stage, token, first.npartitions)
     graph: dict[Any, Any] = {

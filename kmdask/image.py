@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kmdask import store
-from kmdask.missing import fill_of
 from kmdask.display import Colormap, Display
 from kmdask.errors import BundleError
+from kmdask.missing import fill_of
 from kmdask.palette import Palette, decode
 from kmdask.report import Report
 

@@ -111,9 +111,7 @@ def _halved(level: Level) -> Level:
     return Level(pixels, mask)
 
 
-def _halve(
-    pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None
-) -> npt.NDArray[Any]:
+def _halve(pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[Any]:
     valid = valid_or_all(None if mask is None else mask[:, :, 0])
     height, width, bands = pixels.shape
     out = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)

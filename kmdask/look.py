@@ -108,7 +108,7 @@ def _values(
 def _drawn(pixels: da.Array, mask: da.Array | None, share: float) -> npt.NDArray[np.float64]:
     """Draw each valid pixel with the probability `share`; in the order of rows and columns."""
     width = int(pixels.shape[1])
-    drawn, _ = over_chunks("look", _draw, _gathered, [pixels, mask], width, share, places=True)
+    drawn, _ = over_chunks("look", _draw, _gathered, [pixels, mask], share, width, places=True)
     places, values = dask.compute(drawn)[0]
     in_order: npt.NDArray[np.float64] = values[np.argsort(places)]
     return in_order
@@ -117,13 +117,13 @@ def _drawn(pixels: da.Array, mask: da.Array | None, share: float) -> npt.NDArray
 def _draw(
     pixels: npt.NDArray[Any],
     mask: npt.NDArray[np.uint8] | None,
-    width: int,
     share: float,
-    top: int,
-    left: int,
+    width: int,
+    place: tuple[int, int],
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64]]:
     valid = np.flatnonzero(np.ones(pixels.shape[:2], np.uint8) if mask is None else mask)
     rows, columns = np.divmod(valid, pixels.shape[1])
+    top, left = place
     places = ((rows + top) * width + columns + left).astype(np.uint64)
     # The number of a pixel, mixed (Steele et al. 2014), is as good as a random one.
     mixed = (places + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kmdask.palette import Palette
     from kmdask.space import Space
 
+
 @dataclass(frozen=True)
 class Metrics:
     """Error over all valid pixels."""
@@ -77,9 +78,7 @@ class Errors:
         )
 
 
-def measure(
-    colors: WeightedColors, palette: Palette, *, space: Space | None = None
-) -> Metrics:
+def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = None) -> Metrics:
     """Compare the colours of an image with what a palette makes of them.
 
     Exact for counted colours; for cells an estimate that leaves out how far pixels are from the
@@ -112,9 +111,7 @@ def measure(
     return result.metrics(colors.high - colors.low)
 
 
-def pixel_errors(
-    pixels: da.Array, indices: da.Array, palette: Palette
-) -> tuple[Delayed, da.Array]:
+def pixel_errors(pixels: da.Array, indices: da.Array, palette: Palette) -> tuple[Delayed, da.Array]:
     """Add up the errors of all valid pixels, lazily: a `Delayed` of `Errors`, and one per chunk."""
     return over_chunks("measure", _pixel_errors, Errors.merge, [pixels, indices], palette)
 

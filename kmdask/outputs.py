@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 def write_outputs(
     raster: Raster,
     palette: Palette,
+    *,
     space: Space | None,
     display: Display,
     colors: WeightedColors,

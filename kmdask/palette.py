@@ -53,8 +53,8 @@ class Palette:
         k, bands = self.colors.shape if self.colors.ndim == 2 else (0, 0)
         if not 1 <= k <= ENTRIES or bands < 1 or self.colors.dtype.kind not in "uif":
             msg = (
-                f"a palette is an array of numbers of shape (k, band) with k from 1 to {ENTRIES:,}; "
-                f"got {self.colors.dtype} of shape {self.colors.shape}"
+                "a palette is an array of numbers of shape (k, band) with k from 1 to "
+                f"{ENTRIES:,}; got {self.colors.dtype} of shape {self.colors.shape}"
             )
             raise ParameterError(msg)
         colors = self.colors.copy()
@@ -149,7 +149,8 @@ def _rounded(centers: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> np
     limits = np.iinfo(dtype)
     # The greatest 64-bit integers are no float64: the next float64 would wrap around.
     top = np.nextafter(float(limits.max), 0) if dtype.itemsize == 8 else float(limits.max)
-    return np.rint(np.clip(centers, float(limits.min), top)).astype(dtype)
+    colors: npt.NDArray[Any] = np.rint(np.clip(centers, float(limits.min), top)).astype(dtype)
+    return colors
 
 
 def _kept_apart(colors: npt.NDArray[Any], avoid: Sequence[float] | None) -> npt.NDArray[Any]:
@@ -187,9 +188,9 @@ def encode(
     """Swap each pixel for the index of its nearest palette entry, lazily.
 
     Exact: the entry of smallest squared distance, the lowest index where several are as near. Up to
-    three bands of 8 bits are looked up in a table of all colours (16 MiB, built once in each process),
-    at a cost that does not depend on k; of other pixels each is compared with the few entries that
-    can be nearest.
+    three bands of 8 bits are looked up in a table of all colours (16 MiB, built once in each
+    process), at a cost that does not depend on k; other pixels are compared with the entries that
+    can be nearest in their neighbourhood.
 
     Parameters
     ----------
@@ -253,16 +254,14 @@ def check_room(k: int, *, masked: bool, colors: int = ENTRIES) -> None:
         raise ParameterError(msg)
 
 
-def decode(
-    indices: da.Array, palette: Palette, fill: Sequence[float] | None = None
-) -> da.Array:
+def decode(indices: da.Array, palette: Palette, fill: npt.ArrayLike | None = None) -> da.Array:
     """Swap indices for their colours, lazily.
 
     Parameters
     ----------
     indices : dask array of shape (y, x), uint8 or uint16
     palette : Palette
-    fill : sequence of float, optional
+    fill : array of shape (band,), optional
         The value of each band of an invalid pixel; by default 0.
 
     Returns
@@ -287,14 +286,17 @@ def decode(
 def decode_block(
     indices: npt.NDArray[np.unsignedinteger[Any]],
     palette: Palette,
-    fill: Sequence[float] | None = None,
+    fill: npt.ArrayLike | None = None,
 ) -> npt.NDArray[Any]:
     """`decode` for one block in memory."""
     last = np.zeros((1, palette.bands), palette.colors.dtype)
     if fill is not None:
         last[0] = fill
     # Damaged indices must not raise here: whatever lies beyond the palette is invalid.
-    return np.take(np.concatenate([palette.colors, last]), indices, axis=0, mode="clip")
+    colors: npt.NDArray[Any] = np.take(
+        np.concatenate([palette.colors, last]), indices, axis=0, mode="clip"
+    )
+    return colors
 
 
 def _search(

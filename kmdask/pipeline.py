@@ -65,13 +65,13 @@ def compress(
     Parameters
     ----------
     path : str or path-like, or Dask, NumPy or xarray array
-        A raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or a group of them,
-        a ``.npy`` file; every worker must be able to read it under this path. Or an array of shape
-        (y, x) or (y, x, band). Any number of bands of integers or floating-point numbers.
+        A raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or a group of
+        them, a ``.npy`` file; every worker must be able to read it under this path. Or an array of
+        shape (y, x) or (y, x, band). Any number of bands of integers or floating-point numbers.
     k : int
-        Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index. Up to
-        256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer colours
-        gets exactly its own.
+        Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index.
+        Up to 256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer
+        colours gets exactly its own.
     out : str or path-like, optional
         The bundle to write, a directory. By default the source with the ending ``.kmdask``.
     seed : int, default 0
@@ -80,23 +80,26 @@ def compress(
         The numbers of the bands to take, from 1, in this order. By default all but alpha.
     nodata : float, optional
         The value that means that a pixel is missing, if it has it in every band taken. By default
-        what the source says: its nodata values, mask or alpha. What is not finite is always missing.
+        what the source says: its nodata values, mask or alpha. What is not finite is always
+        missing.
     scale : "std" or sequence of float, optional
         What bands are weighted by when colours are compared: a factor each, or with "std" the
         reciprocal of each one's standard deviation. By default all weigh the same.
     pca : int, optional
         Compare colours by this many principal components of the (weighted) bands.
     refine : int or "converge", default 2
-        Steps of k-means over all pixels after the fit to their colours, where these are too many to
-        be counted one by one; each is one pass over the image. Of no effect on up to three 8-bit bands.
+        Steps of k-means over all pixels after the fit to their colours, where these are too many
+        to be counted one by one; each is one pass over the image. Of no effect on up to three
+        8-bit bands.
     display : sequence of int, optional
         The numbers of the one or three bands that tiles, preview and GeoTIFF show. By default
         red, green and blue if the source names them, else the first three.
     stretch : sequence of float, optional
-        The percentiles that are shown as black and white; by default 2 and 98, of 8-bit pixels none.
+        The percentiles that are shown as black and white; by default 2 and 98, of 8-bit pixels
+        none.
     formats : sequence of str, default ("zarr", "tiles")
-        What to write. "zarr" is the compressed image itself and must be among them; "tiles" are a Deep
-        Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
+        What to write. "zarr" is the compressed image itself and must be among them; "tiles" are a
+        Deep Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole.
     client : distributed.Client or str, optional
@@ -151,7 +154,9 @@ def compress(
             scratch = bundle / store.SCRATCH
             raster = open_raster(path, bands=bands, nodata=nodata, scratch=scratch)
         run = partial(stages.run, connected)
-        report = _compress(raster, options, bundle, run, stages, estimator)
+        report = _compress(
+            raster, options, bundle=bundle, run=run, stages=stages, estimator=estimator
+        )
         with writing(target):
             report.write(bundle / store.REPORT)
     return CompressedImage.read(target)
@@ -180,6 +185,7 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
 def _compress(
     raster: Raster,
     options: Options,
+    *,
     bundle: Path,
     run: Callable[..., tuple[Any, ...]],
     stages: Stages,
@@ -225,7 +231,16 @@ def _compress(
     avoid = fill_values(raster.bands) if raster.mask is not None else None
     palette = Palette.from_centers(centers, pixels.dtype, avoid)
     with stages("write"):
-        metrics = write_outputs(raster, palette, plan.space, display, colors, options, bundle, run)
+        metrics = write_outputs(
+            raster,
+            palette,
+            space=plan.space,
+            display=display,
+            colors=colors,
+            options=options,
+            bundle=bundle,
+            run=run,
+        )
     return Report(
         source=raster.source,
         shape=(*raster.shape, palette.bands),
@@ -249,7 +264,9 @@ def _compress(
 def default_output(source: Any) -> Path:
     """Name the bundle of a source: beside it with another ending; of a URL, in this directory."""
     if not isinstance(source, str | os.PathLike):
-        raise ParameterError(f"an array has no name to call the output by; give out= (got {source!r})")
+        raise ParameterError(
+            f"an array has no name to call the output by; give out= (got {source!r})"
+        )
     # The name of an array in a group comes after "::" and is none of a file.
     name = os.fspath(source).partition("::")[0]
     path = Path(name) if _is_local(name) else Path(PurePosixPath(name).name)

@@ -36,7 +36,9 @@ def checked(pixels: da.Array, mask: da.Array | None = None) -> tuple[da.Array, d
         )
         raise ParameterError(msg)
     if any(np.isnan(size) for sizes in pixels.chunks for size in sizes):
-        raise ParameterError("the sizes of the chunks are unknown; call compute_chunk_sizes() first")
+        raise ParameterError(
+            "the sizes of the chunks are unknown; call compute_chunk_sizes() first"
+        )
     pixels = pixels.rechunk({2: -1})
     if mask is None:
         return pixels, finite(pixels) if pixels.dtype.kind == "f" else None
@@ -62,7 +64,8 @@ def finite(pixels: da.Array) -> da.Array:
 
 
 def _finite(pixels: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
-    return np.isfinite(pixels).all(axis=2).astype(np.uint8)
+    mask: npt.NDArray[np.uint8] = np.isfinite(pixels).all(axis=2).astype(np.uint8)
+    return mask
 
 
 def countable(pixels: da.Array) -> bool:

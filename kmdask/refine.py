@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     import dask.array as da
     import numpy.typing as npt
-    from dask.delayed import Delayed
 
     from kmdask.space import Space
 
@@ -61,7 +60,7 @@ def refine_centers(
     space: Space | None = None,
     steps: Refine = 2,
     units: Units | None = None,
-    run: Callable[[Delayed, da.Array], Any] | None = None,
+    run: Callable[..., tuple[Any, ...]] = dask.persist,
 ) -> npt.NDArray[np.float64]:
     """Take steps of Lloyd's algorithm over all valid pixels.
 
@@ -80,8 +79,8 @@ def refine_centers(
         How many; "converge" goes on until a step gains less than a ten-thousandth of the error.
     units : Units, optional
         What sums are made in; by default those of a first look.
-    run : callable, optional
-        Computes a pass, given its lazy result and an array of one element per chunk.
+    run : callable, default `dask.persist`
+        Computes lazy collections and returns them persisted.
 
     Returns
     -------
@@ -99,7 +98,7 @@ def refine_centers(
     least = np.inf
     for _ in range(MOST_STEPS if steps == "converge" else steps):
         step, done = over_chunks("refine", _step, _merge, [pixels, mask], centers, space, units)
-        moments: Moments = run(step, done) if run else dask.compute(step)[0]
+        moments: Moments = dask.compute(run(step, done)[0])[0]
         found = moments.counts > 0
         centers = centers.copy()
         centers[found] = units.values(moments.sums[found], moments.counts[found])

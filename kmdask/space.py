@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 
 if TYPE_CHECKING:
-    import dask.array as da
     import numpy.typing as npt
 
 
@@ -61,8 +61,9 @@ def project(colors: da.Array, space: Space | None) -> da.Array:
     """Map a Dask array of shape (n, band) to its features, lazily; without a space to itself."""
     if space is None:
         return colors
-    features: da.Array = colors.map_blocks(
+    features: da.Array = da.map_blocks(
         space.project,
+        colors,
         dtype=np.float64,
         chunks=(colors.chunks[0], (len(space),)),
         meta=np.empty((0, 0), np.float64),

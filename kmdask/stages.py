@@ -32,6 +32,7 @@ class Stages:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Time and show one stage."""
         start = time.perf_counter()
         with self.progress.stage(name):
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import dask
 import dask.array as da
@@ -110,7 +110,8 @@ def survey(
     mask : dask array of shape (y, x), optional
         0 where a pixel is invalid.
     scale : "std" or sequence of float, optional
-        What bands are weighted by: a factor each, or the reciprocal of each one's standard deviation.
+        What bands are weighted by: a factor each, or the reciprocal of each one's standard
+        deviation.
     pca : int, optional
         Number of principal components, of the weighted bands, to measure distances between.
     window : callable, optional
@@ -183,7 +184,7 @@ def principal_axes(sample: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.fl
     """Fit principal axes to a sample of shape (n, feature), across workers; the longest first."""
     from dask_ml.decomposition import PCA
 
-    if len(sample) <= sample.shape[1]:
+    if len(sample) <= sample.shape[1] or not np.ptp(sample, axis=0).any():
         return np.eye(sample.shape[1])[:n]
     n = min(n, sample.shape[1])
     rows = da.from_array(sample, chunks=(max(SAMPLE_ROWS, sample.shape[1]), -1))

@@ -46,7 +46,7 @@ class Gathered(NamedTuple):
 def _slot(code: np.uint32, keys: npt.NDArray[np.uint32], cells: npt.NDArray[np.int32]) -> int:
     """The slot that holds a code, or the empty one where it belongs."""
     mask = cells.size - 1
-    slot = np.int64((np.uint64(code) * GOLDEN) >> np.uint64(40)) & mask
+    slot = int((np.uint64(code) * GOLDEN) >> np.uint64(40)) & mask
     while cells[slot] >= 0 and keys[slot] != code:
         slot = (slot + 1) & mask
     return slot
@@ -146,20 +146,20 @@ def gather(
             last = np.float64(steps[axis] - 1)
             for x in range(width):
                 # Not a number, in an invalid pixel, fails both comparisons.
-                step = place[x] if place[x] > 0.0 else 0.0
+                step = max(0.0, place[x])
                 row_codes[x] |= parts[axis, np.int64(min(step, last))]
         for band in range(bands):
             offset, inverse, limit = units[0, band], units[1, band], units[2, band]
             for x in range(width):
                 quanta = np.rint((values[band, x] - offset) * inverse)
-                quanta = quanta if quanta > -limit else -limit
+                quanta = max(-limit, quanta)
                 whole[band, x] = np.int64(min(quanta, limit))
         for x in range(width):
             if mask.size and mask[y, x] == 0:
                 continue
             code = row_codes[x] >> np.uint32(dropped)
             slot = _slot(code, keys, cells)
-            cell = np.int64(cells[slot])
+            cell = int(cells[slot])
             if cell < 0:
                 cell = n
                 keys[slot] = code
