@@ -176,6 +176,7 @@ def decompress(
 
 def _write_zarr(image: Decoded, path: Path, name: Path, progress: Progress) -> None:
     with writing(name):
+        path.mkdir()
         group = geozarr.create_group(path)
         array = geozarr.create_image(
             group,

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from kmdask.georef import Georef
     from kmdask.progress import Progress
 
-ALPHA_TYPES = frozenset({"uint8", "uint16"})
-"""Data types of which GDAL takes an alpha band for a mask; images of others get a mask band."""
+ALPHA_TYPES, ALPHA_BANDS = frozenset({"uint8", "uint16"}), frozenset({1, 3})
+"""Data types and numbers of bands beside which GDAL takes an alpha band for a mask. Other images
+get a mask of their own."""
 
 RGB = ("red", "green", "blue")
 
@@ -78,7 +79,10 @@ def write_cog(image: Decoded, path: Path, name: Path, progress: Progress) -> Non
     progress : Progress
     """
     # GDAL leaves files beside the one it writes when it fails.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}-") as folder:
+    with (
+        writing(name),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}-") as folder,
+    ):
         flat, cog = Path(folder) / "flat.tif", Path(folder) / "cog.tif"
         write_geotiff(image, flat, name, progress)
         with _gdal_writing(name):
@@ -94,8 +98,7 @@ def write_cog(image: Decoded, path: Path, name: Path, progress: Progress) -> Non
                 num_threads="all_cpus",
             )
             _verify(cog, name)
-        with writing(name):
-            cog.replace(path)
+        cog.replace(path)
 
 
 def place(dataset: Any, georef: Georef) -> None:
@@ -118,8 +121,8 @@ def place(dataset: Any, georef: Georef) -> None:
 
 
 def describe(dataset: Any, bands: tuple[Band, ...]) -> None:
-    """Tell a dataset that is open for writing what its first bands are."""
-    rest = dataset.colorinterp[len(bands) :]
+    """Tell a dataset that is open for writing what its bands are; one more of them is alpha."""
+    rest = [ColorInterp.alpha] * (dataset.count - len(bands))
     dataset.colorinterp = (*(_meaning(band) for band in bands), *rest)
     for number, band in enumerate(bands, start=1):
         if band.name:
@@ -160,7 +163,8 @@ def _profile(image: Decoded) -> dict[str, Any]:
 
 
 def _has_alpha(image: Decoded) -> bool:
-    return image.untagged and image.dtype.name in ALPHA_TYPES
+    known = image.dtype.name in ALPHA_TYPES and len(image.bands) in ALPHA_BANDS
+    return known and image.untagged
 
 
 def _write_window(dataset: Any, image: Decoded, rows: slice, columns: slice) -> None:

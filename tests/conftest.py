@@ -14,7 +14,10 @@ import pytest
 import rasterio
 import zarr
 from hypothesis import settings
+from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
+
+from kmdask.georef import Georef, GroundControlPoint
 
 settings.register_profile(
     "kmdask",
@@ -114,3 +117,73 @@ def real_image():
         return path
 
     return find
+
+
+RPCS = {
+    "HEIGHT_OFF": "300",
+    "HEIGHT_SCALE": "500",
+    "LAT_OFF": "41.5",
+    "LAT_SCALE": "0.1",
+    "LINE_DEN_COEFF": " ".join(["1", *["0.001"] * 19]),
+    "LINE_NUM_COEFF": " ".join(["0.5", *["0.002"] * 19]),
+    "LINE_OFF": "350",
+    "LINE_SCALE": "351",
+    "LONG_OFF": "-8.5",
+    "LONG_SCALE": "0.2",
+    "SAMP_DEN_COEFF": " ".join(["1", *["0.003"] * 19]),
+    "SAMP_NUM_COEFF": " ".join(["0.25", *["0.004"] * 19]),
+    "SAMP_OFF": "400",
+    "SAMP_SCALE": "401",
+}
+UTM, LONLAT = (CRS.from_epsg(code).to_wkt() for code in (32629, 4326))
+NORTH_UP = (10.0, 0.0, 5e5, 0.0, -10.0, 6e6)
+GEOREFS = {
+    "north-up": Georef(UTM, NORTH_UP),
+    "south-up": Georef(UTM, (10.0, 0.0, 5e5, 0.0, 10.0, 6e6)),
+    "rotated": Georef(UTM, (10.0, 0.5, 5e5, 0.25, -10.0, 6e6)),
+    "point": Georef(UTM, NORTH_UP, point=True),
+    "degrees": Georef(LONLAT, (0.1, 0.0, -9.0, 0.0, -0.1, 41.0)),
+    "no transform": Georef(UTM),
+    "no crs": Georef(None, NORTH_UP),
+    "gcps": Georef(
+        LONLAT,
+        gcps=tuple(
+            GroundControlPoint(row, col, col / 100 - 9.0, 41 - row / 100, 30.0, f"p{row}-{col}")
+            for row in (0.0, 700.5)
+            for col in (0.0, 600.0)
+        ),
+    ),
+    "rpcs": Georef(rpcs=tuple(RPCS.items())),
+    "nowhere": Georef(),
+}
+
+
+@pytest.fixture(params=GEOREFS)
+def georef(request):
+    """Every way of an image to be on the map, one after the other."""
+    return GEOREFS[request.param]
+
+
+@pytest.fixture(scope="session")
+def check_place():
+    """``check_place(path, georef)``: a GeoTIFF is where it should be, by rasterio."""
+
+    def check(path, georef):
+        crs = CRS.from_wkt(georef.crs_wkt) if georef.crs_wkt else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+        with dataset:
+            points, points_crs = dataset.gcps
+            assert (points_crs if georef.gcps else dataset.crs) == crs
+            assert [(p.row, p.col, p.x, p.y, p.z) for p in points] == [
+                (p.row, p.col, p.x, p.y, p.z) for p in georef.gcps
+            ]
+            transform = georef.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+            assert tuple(dataset.transform)[:6] == pytest.approx(transform)
+            assert dataset.tags().get("AREA_OR_POINT", "Area") == ("Area", "Point")[georef.point]
+            rpcs = dataset.tags(ns="RPC")
+            for key, value in georef.rpcs:
+                assert list(map(float, rpcs[key].split())) == list(map(float, value.split()))
+
+    return check

@@ -12,7 +12,6 @@ import rasterio
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rasterio.control import GroundControlPoint as RasterioPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
@@ -21,44 +20,8 @@ from rio_cogeo.cogeo import cog_validate
 from kmdask import Georef, OutputError, ParameterError, cog
 from kmdask.cog import assemble_cog, check_cog, write_cog_tiles
 from kmdask.display import Colormap
-from kmdask.georef import GroundControlPoint
 
-WKT = CRS.from_epsg(32629).to_wkt()
-UTM = Georef(WKT, (10.0, 0.0, 5e5, 0.0, -10.0, 6e6))
-RPCS = {
-    "HEIGHT_OFF": "300",
-    "HEIGHT_SCALE": "500",
-    "LAT_OFF": "41.5",
-    "LAT_SCALE": "0.1",
-    "LINE_DEN_COEFF": " ".join(["1", *["0.001"] * 19]),
-    "LINE_NUM_COEFF": " ".join(["0.5", *["0.002"] * 19]),
-    "LINE_OFF": "350",
-    "LINE_SCALE": "351",
-    "LONG_OFF": "-8.5",
-    "LONG_SCALE": "0.2",
-    "SAMP_DEN_COEFF": " ".join(["1", *["0.003"] * 19]),
-    "SAMP_NUM_COEFF": " ".join(["0.25", *["0.004"] * 19]),
-    "SAMP_OFF": "400",
-    "SAMP_SCALE": "401",
-}
-GEOREFS = {
-    "north-up": UTM,
-    "south-up": Georef(WKT, (10.0, 0.0, 5e5, 0.0, 10.0, 6e6)),
-    "rotated": Georef(WKT, (10.0, 0.5, 5e5, 0.25, -10.0, 6e6)),
-    "point": Georef(WKT, (10.0, 0.0, 5e5, 0.0, -10.0, 6e6), point=True),
-    "no transform": Georef(WKT),
-    "no crs": Georef(None, (10.0, 0.0, 5e5, 0.0, -10.0, 6e6)),
-    "gcps": Georef(
-        CRS.from_epsg(4326).to_wkt(),
-        gcps=tuple(
-            GroundControlPoint(row, col, col / 100 - 9.0, 41 - row / 100, 30.0, f"p{row}-{col}")
-            for row in (0.0, 700.5)
-            for col in (0.0, 600.0)
-        ),
-    ),
-    "rpcs": Georef(rpcs=tuple(RPCS.items())),
-    "nowhere": Georef(),
-}
+UTM = Georef(CRS.from_epsg(32629).to_wkt(), (10.0, 0.0, 5e5, 0.0, -10.0, 6e6))
 
 
 @pytest.fixture(scope="module")
@@ -167,32 +130,10 @@ def test_any_size(tmp_path_factory, colormap, height, width, chunk, masked):
     check_pixels(path, levels)
 
 
-@pytest.mark.parametrize("name", GEOREFS)
-def test_where_it_is(tmp_path, colormap, name):
-    georef = GEOREFS[name]
+def test_where_it_is(tmp_path, colormap, georef, check_place):
     path = write(tmp_path, levels_of((700, 600), 7), colormap(), georef)
     check_valid(path)
     check_place(path, georef)
-
-
-def check_place(path, georef):
-    crs = CRS.from_wkt(georef.crs_wkt) if georef.crs_wkt else None
-    with opened(path) as dataset:
-        if georef.gcps:
-            points, found = dataset.gcps
-            assert found == crs
-            assert points == [] or all(isinstance(point, RasterioPoint) for point in points)
-            assert [(p.row, p.col, p.x, p.y, p.z) for p in points] == [
-                (p.row, p.col, p.x, p.y, p.z) for p in georef.gcps
-            ]
-        else:
-            assert dataset.crs == crs
-        identity = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-        assert tuple(dataset.transform)[:6] == pytest.approx(georef.transform or identity)
-        assert dataset.tags().get("AREA_OR_POINT", "Area") == ("Point" if georef.point else "Area")
-        found = dataset.tags(ns="RPC")
-        for key, value in georef.rpcs:
-            assert list(map(float, found[key].split())) == list(map(float, value.split()))
 
 
 @pytest.mark.parametrize("k", [256, 255])
@@ -204,7 +145,7 @@ def test_as_many_colours_as_there_can_be(tmp_path, colormap, k):
     check_pixels(path, levels)
 
 
-def test_bigtiff(tmp_path, colormap, monkeypatch):
+def test_bigtiff(tmp_path, colormap, monkeypatch, check_place):
     monkeypatch.setattr(cog, "CLASSIC_BYTES", 100_000)
     colors = colormap(masked=True)
     levels = levels_of((1500, 1025), colors.entries)
