@@ -31,6 +31,56 @@ all grey; counted from the largest down; or multiplied up to 255."""
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What an open dataset says of its bands, asked once: every answer is about all of them."""
+
+    driver: str
+    bits: int
+    """Bits of a sample."""
+
+    inverted: bool
+    """Whether white is 0."""
+
+    dtypes: tuple[str, ...]
+    colors: tuple[ColorInterp, ...]
+    flags: tuple[list[MaskFlags], ...]
+    nodata: tuple[float | None, ...]
+    names: tuple[str | None, ...]
+    units: tuple[str | None, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    @classmethod
+    def of(cls, dataset: Any) -> Facts:
+        """Ask a dataset of one band or more."""
+        dtypes = dataset.dtypes
+        size = 0 if "complex" in dtypes[0] else np.dtype(dtypes[0]).itemsize * 8
+        bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "")
+        white = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+        return cls(
+            driver=dataset.driver,
+            bits=min(int(bits), size) if bits.isdigit() and bits != "0" else size,
+            inverted=white and dtypes[0].startswith("uint"),
+            dtypes=dtypes,
+            colors=dataset.colorinterp,
+            flags=dataset.mask_flag_enums,
+            nodata=dataset.nodatavals,
+            names=dataset.descriptions,
+            units=dataset.units,
+            scales=dataset.scales,
+            offsets=dataset.offsets,
+        )
+
+    def alpha(self) -> list[int]:
+        """Return the numbers of the bands that are alpha."""
+        return [n for n, color in enumerate(self.colors, start=1) if color == ColorInterp.alpha]
+
+    def data(self) -> list[int]:
+        """Return the numbers of the others."""
+        return [n for n, color in enumerate(self.colors, start=1) if color != ColorInterp.alpha]
+
+
+@dataclass(frozen=True)
 class Choice:
     """The bands that are taken of a raster."""
 
@@ -49,8 +99,11 @@ class Choice:
     shown: str
     """How the former become the latter, one of the constants of this module."""
 
+    top: int = 0
+    """The largest value that the bits of a sample can hold."""
 
-def choose_bands(path: str, dataset: Any, wanted: Sequence[int] | None) -> Choice:
+
+def choose_bands(path: str, dataset: Any, facts: Facts, wanted: Sequence[int] | None) -> Choice:
     """Choose bands: those asked for, else red, green and blue, else all but alpha.
 
     Raises
@@ -60,41 +113,44 @@ def choose_bands(path: str, dataset: Any, wanted: Sequence[int] | None) -> Choic
     ParameterError
         If a band is asked for that is not there.
     """
-    if dataset.count == 0:
-        reason = "it has no bands of its own, only subdatasets: name one of them"
-        raise UnsupportedImageError.of(path, reason)
-    data = _without_alpha(dataset)
-    shown = _shown(dataset, data)
+    data = facts.data()
+    shown = _shown(dataset, facts, data)
     if shown == PALETTE:
         colors = [Band(number, color=color.name) for number, color in enumerate(COLORS, start=1)]
         numbers = choose(wanted, range(1, 4), (1, 2, 3), path)
         indexes: tuple[int, ...] = (data[0],)
         bands = tuple(colors[number - 1] for number in numbers)
     else:
-        indexes = choose(wanted, range(1, dataset.count + 1), _default(dataset, data), path)
-        bands = tuple(_describe(dataset, number) for number in indexes)
+        indexes = choose(wanted, range(1, dataset.count + 1), _default(facts, data), path)
+        bands = tuple(_describe(facts, number) for number in indexes)
     if not indexes:
         raise UnsupportedImageError.of(path, "it has no bands but alpha; choose one by `bands`")
-    stored = _common_dtype(path, dataset, indexes)
+    stored = _common_dtype(path, facts, indexes)
     dtype = np.dtype(np.uint8) if shown in {PALETTE, GREY, SCALED} else stored
-    return Choice(indexes, bands, stored, dtype, shown)
+    return Choice(indexes, bands, stored, dtype, shown, (1 << facts.bits) - 1)
 
 
-def show(dataset: Any, shown: str, stored: npt.NDArray[Any], numbers: Sequence[int]) -> Any:
+def show(
+    dataset: Any, choice: Choice, stored: npt.NDArray[Any], numbers: Sequence[int]
+) -> npt.NDArray[Any]:
     """Turn stored samples of shape (band, y, x) into what comes out, likewise.
 
     Of a colour table, `numbers` says which of red (1), green and blue.
     """
-    if shown == PALETTE:
+    shown: npt.NDArray[Any]
+    if choice.shown == PALETTE:
         table = color_table(dataset)
-        return np.stack([table[:, number - 1][stored[0]] for number in numbers])
-    if shown == GREY:
-        return color_table(dataset)[:, 0][stored]
-    top = _top(dataset, stored.dtype)
-    if shown == INVERTED:
+        shown = np.stack([table[:, number - 1][stored[0]] for number in numbers])
+    elif choice.shown == GREY:
+        shown = color_table(dataset)[:, 0][stored]
+    else:
         # A value above the largest that its bits can hold has no business there.
-        return top - np.minimum(stored, stored.dtype.type(top))
-    return (np.minimum(stored, top) * (255 // top)).astype(np.uint8)
+        held = np.minimum(stored, stored.dtype.type(choice.top))
+        if choice.shown == INVERTED:
+            shown = stored.dtype.type(choice.top) - held
+        else:
+            shown = held * np.uint8(255 // choice.top)
+    return shown
 
 
 def color_table(dataset: Any) -> npt.NDArray[np.uint8]:
@@ -111,68 +167,47 @@ def color_table(dataset: Any) -> npt.NDArray[np.uint8]:
     return table
 
 
-def _without_alpha(dataset: Any) -> list[int]:
-    meaning = enumerate(dataset.colorinterp, start=1)
-    return [number for number, color in meaning if color != ColorInterp.alpha]
-
-
-def _default(dataset: Any, data: list[int]) -> tuple[int, ...]:
-    meaning = dataset.colorinterp
-    found = sorted((meaning[number - 1], dataset.dtypes[number - 1]) for number in data)
+def _default(facts: Facts, data: list[int]) -> tuple[int, ...]:
+    found = sorted((facts.colors[n - 1], facts.dtypes[n - 1]) for n in data)
     if found == sorted((color, "uint8") for color in COLORS):
-        return tuple(meaning.index(color) + 1 for color in COLORS)
+        return tuple(facts.colors.index(color) + 1 for color in COLORS)
     return tuple(data)
 
 
-def _shown(dataset: Any, data: list[int]) -> str:
-    bits = _bits(dataset)
-    inverted = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
-    single = data == [1] and dataset.dtypes[0] in {"uint8", "uint16"}
-    if single and dataset.colorinterp[0] == ColorInterp.palette:
-        table = color_table(dataset)[: 1 << bits]
-        grey = bits == 1 and (table[:, :1] == table[:, 1:3]).all() and (table[:, 3] == 255).all()
-        return GREY if grey or inverted else PALETTE
-    if inverted:
+def _shown(dataset: Any, facts: Facts, data: list[int]) -> str:
+    single = data == [1] and facts.dtypes[0] in {"uint8", "uint16"}
+    if single and facts.colors[0] == ColorInterp.palette:
+        table = color_table(dataset)[: 1 << facts.bits]
+        grey = (table[:, :1] == table[:, 1:3]).all() and (table[:, 3] == 255).all()
+        return GREY if facts.bits == 1 and grey else PALETTE
+    if facts.inverted:
         return INVERTED
-    fraction = bits == 1 or (dataset.driver == "PNG" and bits in {2, 4})
-    return SCALED if fraction and set(dataset.dtypes) == {"uint8"} else STORED
+    fraction = facts.bits == 1 or (facts.driver == "PNG" and facts.bits in {2, 4})
+    return SCALED if fraction and set(facts.dtypes) == {"uint8"} else STORED
 
 
-def _bits(dataset: Any) -> int:
-    size = np.dtype(dataset.dtypes[0]).itemsize * 8 if "complex_int" not in dataset.dtypes[0] else 0
-    try:
-        return int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", size))
-    except ValueError:
-        return size
-
-
-def _top(dataset: Any, dtype: np.dtype[Any]) -> int:
-    return int(min((1 << _bits(dataset)) - 1, np.iinfo(dtype).max))
-
-
-def _common_dtype(path: str, dataset: Any, indexes: tuple[int, ...]) -> np.dtype[Any]:
-    found = {dataset.dtypes[number - 1] for number in indexes}
+def _common_dtype(path: str, facts: Facts, indexes: tuple[int, ...]) -> np.dtype[Any]:
+    found = {facts.dtypes[number - 1] for number in indexes}
     if any("complex" in name for name in found):
         name = ", ".join(sorted(found))
-        reason = f"its data type is {name}, and complex numbers have no order on a colour scale"
+        reason = f"its data type is {name}, and complex numbers have no order: choose a real part"
         raise UnsupportedImageError.of(path, reason)
     dtype = np.result_type(*(np.dtype(name) for name in found))
     return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
-def _describe(dataset: Any, number: int) -> Band:
+def _describe(facts: Facts, number: int) -> Band:
     i = number - 1
-    nodata = dataset.nodatavals[i]
-    told = MaskFlags.nodata in dataset.mask_flag_enums[i]
-    dtype = np.dtype(dataset.dtypes[i]) if "complex" not in dataset.dtypes[i] else None
-    if not told or nodata is None or dtype is None or not occurs(nodata, dtype):
+    nodata = facts.nodata[i]
+    told = MaskFlags.nodata in facts.flags[i] and "complex" not in facts.dtypes[i]
+    if not told or nodata is None or not occurs(nodata, np.dtype(facts.dtypes[i])):
         nodata = None
     return Band(
         number=number,
-        name=dataset.descriptions[i] or "",
-        color=dataset.colorinterp[i].name,
-        unit=dataset.units[i] or "",
-        scale=dataset.scales[i],
-        offset=dataset.offsets[i],
+        name=facts.names[i] or "",
+        color=facts.colors[i].name,
+        unit=facts.units[i] or "",
+        scale=facts.scales[i],
+        offset=facts.offsets[i],
         nodata=nodata,
     )

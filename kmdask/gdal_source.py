@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from kmdask import gdal
 from kmdask.chunks import forward_windows
 from kmdask.errors import SourceError, UnsupportedImageError
-from kmdask.gdal_bands import PALETTE, STORED, Choice, choose_bands, color_table, show
+from kmdask.gdal_bands import STORED, Choice, Facts, choose_bands, color_table, show
 from kmdask.gdal_georef import read_georef
-from kmdask.missing import check_nodata, occurs, valid_values
+from kmdask.gdal_validity import Validity, find_validity, with_nodata
+from kmdask.missing import check_nodata, valid_values
 from kmdask.png import verify_png
 
 if TYPE_CHECKING:
@@ -32,32 +32,6 @@ WHOLE_IMAGE_DRIVERS = frozenset({"PNG", "JPEG", "GIF", "BIGGIF", "WEBP", "JPEGXL
 
 LARGEST_BLOCK = 1 << 30
 """Bytes of a tile that GDAL is let decode, which it does as a whole whatever part is read."""
-
-
-@dataclass(frozen=True)
-class Validity:
-    """How to tell valid pixels of a raster; those pass all of it."""
-
-    masks: tuple[int, ...] = ()
-    """Bands whose masks, as GDAL makes them of mask files, nodata values and alpha, are read:
-    one of them suffices."""
-
-    alpha: int | None = None
-    """The alpha band, where GDAL's masks leave it out because there are nodata values."""
-
-    table: bool = False
-    """Whether entries of the colour table are transparent."""
-
-    nodata: tuple[float | None, ...] = ()
-    """For each stored band the value that the user says is missing."""
-
-    values: bool = False
-    """Whether stored values tell: there is `nodata`, or they may be NaN."""
-
-    @property
-    def needed(self) -> bool:
-        """Whether any pixel can be invalid."""
-        return bool(self.masks or self.alpha or self.table or self.values)
 
 
 @dataclass(frozen=True)
@@ -97,20 +71,24 @@ class RasterioSource:
     def _describe(
         cls, path: str, dataset: Any, bands: Sequence[int] | None, nodata: float | None
     ) -> RasterioSource:
-        choice = choose_bands(path, dataset, bands)
+        if dataset.count == 0:
+            reason = "it has no bands of its own, only subdatasets: name one of them"
+            raise UnsupportedImageError.of(path, reason)
+        facts = Facts.of(dataset)
+        choice = choose_bands(path, dataset, facts, bands)
         if nodata is not None:
             nodata = check_nodata(nodata, choice.stored)
         if dataset.driver == "PNG" and Path(path).is_file():
             verify_png(Path(path))
         whole = dataset.driver in WHOLE_IMAGE_DRIVERS
         block = dataset.shape if whole else dataset.block_shapes[choice.indexes[0] - 1]
-        validity = _validity(dataset, choice, nodata)
+        validity = find_validity(dataset, facts, choice, nodata)
         _check_block(path, dataset, choice, block, whole=whole)
         return cls(
             path=path,
             shape=dataset.shape,
             dtype=choice.dtype,
-            bands=_with_nodata(dataset, choice, validity, nodata),
+            bands=with_nodata(dataset, choice, validity, nodata),
             block=block,
             georef=read_georef(path, dataset),
             choice=choice,
@@ -173,7 +151,7 @@ class RasterioSource:
             dataset.read(list(choice.indexes), window=window, out=out)
             return out
         stored: npt.NDArray[Any] = dataset.read(list(choice.indexes), window=window)
-        out[...] = show(dataset, choice.shown, stored, [band.number for band in self.bands])
+        out[...] = show(dataset, choice, stored, [band.number for band in self.bands])
         return stored
 
     def _mask(
@@ -196,63 +174,6 @@ class RasterioSource:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _validity(dataset: Any, choice: Choice, nodata: float | None) -> Validity:
-    flags = [dataset.mask_flag_enums[number - 1] for number in choice.indexes]
-    told = [MaskFlags.nodata in flag for flag in flags]
-    masks: tuple[int, ...] = choice.indexes
-    if any(MaskFlags.all_valid in flag for flag in flags):
-        masks = ()
-    elif MaskFlags.per_dataset in flags[0]:
-        masks = choice.indexes[:1]
-    elif all(told) and (nodata is not None or not _can_occur(dataset, choice)):
-        masks = ()
-    alphas = [
-        i for i, color in enumerate(dataset.colorinterp, start=1) if color == ColorInterp.alpha
-    ]
-    # GDAL's masks tell either nodata or alpha; where a file has both, either makes a pixel invalid.
-    alpha = alphas[0] if alphas and all(told) and alphas[0] not in choice.indexes else None
-    table = choice.shown == PALETTE and bool((color_table(dataset)[:, 3] == 0).any())
-    return Validity(
-        masks=masks,
-        alpha=alpha,
-        table=table,
-        nodata=(nodata,) * len(choice.indexes),
-        values=nodata is not None or choice.stored.kind == "f",
-    )
-
-
-def _can_occur(dataset: Any, choice: Choice) -> bool:
-    """Whether every chosen band can have its nodata value."""
-    return all(
-        occurs(dataset.nodatavals[i - 1], np.dtype(dataset.dtypes[i - 1])) for i in choice.indexes
-    )
-
-
-def _with_nodata(
-    dataset: Any, choice: Choice, validity: Validity, nodata: float | None
-) -> tuple[Band, ...]:
-    """Say which value of what comes out means that it is missing."""
-    if choice.shown == PALETTE:
-        return choice.bands
-    bands = choice.bands
-    if nodata is not None:
-        bands = tuple(replace(band, nodata=nodata) for band in bands)
-    elif validity.values and not validity.masks:
-        bands = tuple(replace(band, nodata=np.nan) for band in bands)
-    if choice.shown == STORED:
-        return bands
-    return tuple(
-        replace(band, nodata=int(_shown_value(dataset, choice, band.nodata)))
-        if band.nodata is not None
-        else band
-        for band in bands
-    )
-
-
-def _shown_value(dataset: Any, choice: Choice, value: float) -> Any:
-    return show(dataset, choice.shown, np.full((1, 1, 1), value, choice.stored), (1,)).item()
 
 
 def _check_block(

@@ -1,0 +1,102 @@
+"""How to tell the valid pixels of a raster.
+
+GDAL makes the masks of bands: of a mask file or the mask inside a file, else of nodata values,
+else of alpha. Three things are added. Where a file has both nodata values and alpha, either makes
+a pixel invalid. A nodata value that no pixel can have, such as -9999 for bytes, means nothing. And
+what is NaN or infinite in any band is invalid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rasterio.enums import MaskFlags
+
+from kmdask.gdal_bands import PALETTE, STORED, Choice, Facts, color_table, show
+from kmdask.missing import occurs
+
+if TYPE_CHECKING:
+    from kmdask.bands import Band
+
+
+@dataclass(frozen=True)
+class Validity:
+    """How to tell valid pixels of a raster; those pass all of it."""
+
+    masks: tuple[int, ...] = ()
+    """Bands whose masks, as GDAL makes them of mask files, nodata values and alpha, are read:
+    one of them suffices."""
+
+    alpha: int | None = None
+    """The alpha band, where GDAL's masks leave it out because there are nodata values."""
+
+    table: bool = False
+    """Whether entries of the colour table are transparent."""
+
+    nodata: tuple[float | None, ...] = ()
+    """For each stored band the value that the user says is missing."""
+
+    values: bool = False
+    """Whether stored values tell: there is `nodata`, or they may be NaN."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether any pixel can be invalid."""
+        return bool(self.masks or self.alpha or self.table or self.values)
+
+
+def find_validity(dataset: Any, facts: Facts, choice: Choice, nodata: float | None) -> Validity:
+    """Find out how to tell; `nodata` is what the user says."""
+    flags = [facts.flags[number - 1] for number in choice.indexes]
+    told = all(MaskFlags.nodata in flag for flag in flags)
+    masks: tuple[int, ...] = choice.indexes
+    if any(MaskFlags.all_valid in flag for flag in flags):
+        masks = ()
+    elif MaskFlags.per_dataset in flags[0]:
+        masks = choice.indexes[:1]
+    elif told and (nodata is not None or not _can_occur(facts, choice)):
+        masks = ()
+    alpha = next(iter(facts.alpha()), None)
+    table = choice.shown == PALETTE and bool((color_table(dataset)[:, 3] == 0).any())
+    return Validity(
+        masks=masks,
+        alpha=alpha if told and alpha not in choice.indexes else None,
+        table=table,
+        nodata=(nodata,) * len(choice.indexes),
+        values=nodata is not None or choice.stored.kind == "f",
+    )
+
+
+def with_nodata(
+    dataset: Any, choice: Choice, validity: Validity, nodata: float | None
+) -> tuple[Band, ...]:
+    """Say of each band which value of what comes out means that it is missing.
+
+    Of floats, NaN, if nothing else tells.
+    """
+    if choice.shown == PALETTE:
+        return choice.bands
+    bands = choice.bands
+    if nodata is not None:
+        bands = tuple(replace(band, nodata=nodata) for band in bands)
+    elif validity.values and not validity.masks:
+        bands = tuple(replace(band, nodata=math.nan) for band in bands)
+    if choice.shown == STORED:
+        return bands
+    return tuple(
+        band if band.nodata is None else replace(band, nodata=_shown(dataset, choice, band.nodata))
+        for band in bands
+    )
+
+
+def _can_occur(facts: Facts, choice: Choice) -> bool:
+    """Whether every chosen band can have its nodata value."""
+    values = [(facts.nodata[number - 1], facts.dtypes[number - 1]) for number in choice.indexes]
+    return all(value is None or occurs(value, np.dtype(dtype)) for value, dtype in values)
+
+
+def _shown(dataset: Any, choice: Choice, value: float) -> float:
+    return float(show(dataset, choice, np.full((1, 1, 1), value, choice.stored), (1,)).item())
