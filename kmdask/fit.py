@@ -124,7 +124,7 @@ def fit_centers(
         return best_levels(values.astype(np.int64), counts, k)[:, None].astype(np.float64)
     from kmdask.kmeans import KMeans
 
-    start = best_start(features, colors.counts, colors.codes, k, seed)
+    start = best_start(features, colors.counts, colors.codes, k, seed, exact=colors.exact)
     model = KMeans(k, init=start, tol=TOL)
     model.fit(features, sample_weight=colors.counts)
     return _in_bands(model.cluster_centers_, colors, space)

@@ -94,12 +94,14 @@ def _spans(size: int) -> list[slice]:
 
 def _window_values(pixels: da.Array, mask: da.Array | None) -> Any:
     pixels, mask = pixels.rechunk(-1), None if mask is None else mask.rechunk(-1)
-    parts = [pixels.to_delayed().item(), None if mask is None else mask.to_delayed().item()]
+    # Optimized, pixels and mask would go apart and read the window for each of them.
+    there = [array for array in (pixels, mask) if array is not None]
+    parts = [array.to_delayed(optimize_graph=False).item() for array in there]
     return dask.delayed(_values, pure=True)(*parts)
 
 
 def _values(
-    pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None
+    pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.float64]:
     valid = slice(None) if mask is None else mask.ravel() != 0
     return pixels.reshape(-1, pixels.shape[2])[valid].astype(np.float64)

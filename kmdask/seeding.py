@@ -32,6 +32,10 @@ FINE = 1 << 18
 STARTS = 32
 """Runs of which the best is taken."""
 
+CELL_STARTS = 4
+"""Runs where the colours are cells already: joining these, which have many features, loses more
+than further starts gain (measured)."""
+
 FEW = 256
 """Clusters up to which all of that is cheap. For more, cells are more and starts are fewer."""
 
@@ -51,8 +55,10 @@ class Plan:
     tol: float
 
     @classmethod
-    def of(cls, k: int) -> Plan:
+    def of(cls, k: int, *, exact: bool) -> Plan:
         """Choose them: each cluster has a few cells to choose from."""
+        if k <= FEW and not exact:
+            return cls(FINE, FINE, CELL_STARTS, LOOSE)
         if k <= FEW:
             return cls(COARSE, FINE, STARTS, TOL)
         coarse = max(COARSE, 8 * k)
@@ -73,7 +79,13 @@ class Cells(NamedTuple):
 
 
 def best_start(
-    features: da.Array, counts: da.Array, codes: da.Array, k: int, seed: int
+    features: da.Array,
+    counts: da.Array,
+    codes: da.Array,
+    k: int,
+    seed: int,
+    *,
+    exact: bool = True,
 ) -> npt.NDArray[np.float64]:
     """Find good initial centres for k-means over the colours of an image.
 
@@ -89,13 +101,15 @@ def best_start(
         Number of centres.
     seed : int
         The same seed gives the same centres.
+    exact : bool, default True
+        Whether these are the different colours of an image, else cells of them.
 
     Returns
     -------
     float64 array of shape (k, feature)
     """
     token = (features.name, counts.name, k, seed)
-    plan = Plan.of(k)
+    plan = Plan.of(k, exact=exact)
     blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
     names = block_names("bin", token, 2)
     fine = delayed(_bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
