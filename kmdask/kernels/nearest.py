@@ -7,7 +7,7 @@ what is here is compiled once for each dtype and layout of pixels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,11 @@ from numba import njit
 
 from kmdask.kernels.search import PATCH, Floats, Indices, Room, Search, make_room, search, search_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 __all__ = ["Search", "moments_of_pixels", "nearest_pixels", "search_of"]
 
 Pixels: TypeAlias = npt.NDArray[np.number[Any]]
 Mask: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
-Patch: TypeAlias = tuple[int, int, int, int]
 kernel = njit(nogil=True, cache=True)
 
 SIDE = 8
@@ -36,12 +32,12 @@ def _load(
     mask: Mask,
     project: Floats,
     scale: Floats,
-    patch: Patch,
+    patch: Indices,
     room: Room,
 ) -> int:
     """Turn the valid pixels of a patch into features; return how many they are."""
     run, where = room.run, room.where
-    y, x, tall, wide = patch
+    y, x, tall, wide = patch[0], patch[1], patch[2], patch[3]
     n = tall * wide
     for band in range(pixels.shape[2]):
         for v in range(tall):
@@ -65,12 +61,17 @@ def _load(
 
 
 @kernel
-def _patches(rows: int, columns: int) -> Iterator[Patch]:
-    """Corners and sizes of the patches of an image."""
-    side = max(1, min(SIDE, rows))
-    for y in range(0, rows, side):
-        for x in range(0, columns, PATCH // side):
-            yield y, x, min(side, rows - y), min(PATCH // side, columns - x)
+def _patches(rows: int, columns: int) -> Indices:
+    """Corner and size of every patch of an image: y, x, rows, columns."""
+    # An array, not a generator: numba cannot take callers of generators out of its cache.
+    tall = max(1, min(SIDE, rows))
+    wide = PATCH // tall
+    down, across = -(-rows // tall), -(-columns // wide)
+    patches = np.empty((down * across, 4), np.int64)
+    for i in range(down * across):
+        y, x = i // across * tall, i % across * wide
+        patches[i] = y, x, min(tall, rows - y), min(wide, columns - x)
+    return patches
 
 
 @kernel
@@ -85,7 +86,7 @@ def _nearest_pixels(
 ) -> None:
     room = make_room(prepared)
     for patch in _patches(pixels.shape[0], pixels.shape[1]):
-        y, x, tall, wide = patch
+        y, x, tall, wide = patch[0], patch[1], patch[2], patch[3]
         n = _load(pixels, mask, project, scale, patch, room)
         if n < tall * wide:
             indices[y : y + tall, x : x + wide] = nodata
@@ -112,7 +113,7 @@ def _moments_of_pixels(
     room = make_room(prepared)
     total = 0.0
     for patch in _patches(pixels.shape[0], pixels.shape[1]):
-        y, x, _, wide = patch
+        y, x, wide = patch[0], patch[1], patch[3]
         n = _load(pixels, mask, project, scale, patch, room)
         if n:
             search(prepared, room, n)
