@@ -39,7 +39,9 @@ NOT_RESTORED = frozenset({"alpha", "palette"})
 """Colour interpretations that would make more of a band of values than it is."""
 
 
-def write_geotiff(image: Decoded, path: Path, name: Path, progress: Progress) -> None:
+def write_geotiff(
+    image: Decoded, path: Path, name: Path, progress: Progress, *, zlevel: int = 6
+) -> None:
     """Write the colours of a compressed image as a tiled GeoTIFF.
 
     Window by window in this process, so the memory needed does not grow with the image.
@@ -52,9 +54,11 @@ def write_geotiff(image: Decoded, path: Path, name: Path, progress: Progress) ->
     name : Path
         What to call it in messages.
     progress : Progress
+    zlevel : int, default 6
+        How hard to compress.
     """
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), _gdal_writing(name):
-        with open_dataset(path, "w", **_profile(image)) as dataset:
+        with open_dataset(path, "w", zlevel=zlevel, **_profile(image)) as dataset:
             place(dataset, image.georef)
             describe(dataset, image.bands)
             windows = image.windows()
@@ -84,7 +88,7 @@ def write_cog(image: Decoded, path: Path, name: Path, progress: Progress) -> Non
         tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}-") as folder,
     ):
         flat, cog = Path(folder) / "flat.tif", Path(folder) / "cog.tif"
-        write_geotiff(image, flat, name, progress)
+        write_geotiff(image, flat, name, progress, zlevel=1)
         with _gdal_writing(name):
             copy(
                 flat,

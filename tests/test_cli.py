@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import zarr
 from click.testing import CliRunner
 from rasterio.errors import NotGeoreferencedWarning
+from rio_cogeo.cogeo import cog_validate
 
 import kmdask
 from kmdask.cli import main
@@ -427,3 +429,25 @@ def test_decompress_says_what_it_wrote_as_json(run, tmp_path, bundle):
     done = run("decompress", bundle, tmp_path / "colors.tif", "--json", "-q")
     size = (tmp_path / "colors.tif").stat().st_size
     assert json.loads(done.stdout) == {"path": str(tmp_path / "colors.tif"), "bytes": size}
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(("name", "flags"), [("c.tiff", ["--cog"]), ("c.zarr", [])])
+def test_decompress_into_other_forms(run, tmp_path, bundle, name, flags):
+    done = run("decompress", bundle, tmp_path / name, *flags, "-q")
+    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / name}\n")
+    colors = kmdask.open(bundle).to_dask().compute()
+    if name == "c.zarr":
+        found = zarr.open_group(tmp_path / name, mode="r")["image"][:]
+    else:
+        assert cog_validate(tmp_path / name, strict=True) == (True, [], [])
+        with rasterio.open(tmp_path / name) as dataset:
+            found = dataset.read(list(range(1, colors.shape[2] + 1)))
+    np.testing.assert_array_equal(np.moveaxis(found, 0, 2), colors)
+
+
+def test_decompress_into_an_unknown_form(run, tmp_path, bundle):
+    done = run("decompress", bundle, tmp_path / "c.png")
+    assert done.exit_code == 1
+    assert ".tif, .tiff or .zarr" in one_line(done.stderr)
+    assert not (tmp_path / "c.png").exists()

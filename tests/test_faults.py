@@ -158,8 +158,8 @@ def busy(tmp_path_factory, write_raster):
     return write_raster(tmp_path_factory.mktemp("source") / "busy.tif", pixels)
 
 
-# With 100 kB the array does not fit, with 1,100 kB some tiles or the preview do not.
-@pytest.mark.parametrize("size", ["100k", "700k", "1100k"])
+# With 200 kB the array does not fit, with 1,100 kB some tiles or the preview do not.
+@pytest.mark.parametrize("size", ["200k", "700k", "1100k"])
 def test_full_disk(small_disk, busy, scene, write_raster, size):
     folder = small_disk(size)
     bundle, before = old_bundle(folder, scene, write_raster)
@@ -223,13 +223,13 @@ def test_file_size_limit(tmp_path, environment, busy, old, limit):
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory, scene, write_raster):
-    """An image of two shards."""
+    """An image that several tasks write."""
     path = tmp_path_factory.mktemp("source") / "wide.tif"
     return write_raster(path, scene(600, 5000, 1), tiled=True)
 
 
-def test_a_shard_that_comes_after_the_failure_leaves_nothing(tmp_path, monkeypatch, wide, old):
-    # One shard fails; another is being written meanwhile, on a cluster that goes on living.
+def test_a_write_that_comes_after_the_failure_leaves_nothing(tmp_path, monkeypatch, wide, old):
+    # One task fails; another is being written meanwhile, on a cluster that goes on living.
     bundle, before = old
     real, lock, opened, gone = zarr.open_array, threading.Lock(), [], threading.Event()
 
@@ -258,7 +258,6 @@ def test_a_shard_that_comes_after_the_failure_leaves_nothing(tmp_path, monkeypat
         wait_for(
             lambda: not any(worker.state.executing_count for worker in cluster.workers.values())
         )
-    assert len(opened) == 2
     assert contents(bundle) == before
     assert list(tmp_path.iterdir()) == [bundle]
 
