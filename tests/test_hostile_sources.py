@@ -17,6 +17,7 @@ from PIL import Image
 from kmdask import KmdaskError, UnsupportedImageError, open_raster
 
 HUGE = 2**31 - 1
+PYTHON_2 = "ignore:Reading `.npy` or `.npz` file required additional header parsing:UserWarning"
 
 
 def forge_tiff(path, width, height, *, tile=None, rows=None, compression=1, bands=1):
@@ -167,7 +168,19 @@ def seeds(tmp_path_factory, scene, write_raster):
 
 def mutate(seeds, tmp_path, rounds, seed=0):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", MUTATING, seeds, str(seed), tmp_path, str(rounds)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            PYTHON_2,
+            "-c",
+            MUTATING,
+            seeds,
+            str(seed),
+            tmp_path,
+            str(rounds),
+        ],
         capture_output=True,
         text=True,
         timeout=200,
