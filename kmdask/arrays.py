@@ -126,10 +126,10 @@ def _mask_block(
 
 
 def _from_xarray(source: Any) -> Given:
-    name = f"DataArray {source.name or ''}".rstrip()
     if not hasattr(source, "data"):
         names = ", ".join(map(str, source))
         raise ParameterError(f"source is an xarray.Dataset; give one of its variables: {names}")
+    name = f"DataArray {source.name or ''}".rstrip()
     dims = tuple(map(str, source.dims))
     beside = {str(key): _Coordinate(value) for key, value in source.coords.items()}
     attrs = {"grid_mapping": source.encoding.get("grid_mapping", "spatial_ref"), **source.attrs}

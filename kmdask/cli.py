@@ -166,16 +166,32 @@ def demo(out: str, k: int, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("bundle")
+@click.argument("path", metavar="SRC")
 @talking
-def info(bundle: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
-    """Say what is in BUNDLE and how it came about."""
-    from kmdask.image import CompressedImage
+def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
+    """Say what is in SRC, a bundle or an image to compress.
+
+    Of a bundle, how it came about; of an image, what kmdask sees in it and would need to read it.
+    """
+    from kmdask import store
 
     set_up(quiet=quiet, verbose=verbose)
+    if any((Path(path) / part).exists() for part in (store.IMAGE, store.REPORT)):
+        from kmdask.image import CompressedImage
+
+        with plain_errors():
+            image = CompressedImage.read(Path(path))
+        show(image, as_json=as_json)
+        return
+    from kmdask.describe import describe
+
     with plain_errors():
-        image = CompressedImage.read(Path(bundle))
-    show(image, as_json=as_json)
+        seen = describe(path)
+    if as_json:
+        click.echo(json.dumps(seen.to_dict(), indent=2))
+        return
+    for name, text in seen.rows().items():
+        click.echo(f"{name:<10} {text}".replace("\n", "\n" + " " * 11))
 
 
 @main.command()

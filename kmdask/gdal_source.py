@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from kmdask import gdal
 from kmdask.chunks import forward_windows
 from kmdask.errors import SourceError, UnsupportedImageError
-from kmdask.gdal_bands import STORED, Choice, Facts, choose_bands, color_table, show
+from kmdask.gdal_bands import STORED, Choice, Facts, choose_bands, show
 from kmdask.gdal_georef import read_georef
 from kmdask.gdal_validity import Validity, find_validity, with_nodata
 from kmdask.missing import check_nodata, valid_values
@@ -166,8 +166,8 @@ class RasterioSource:
                 np.maximum(out, dataset.read_masks(number, window=window) != 0, out=out)
         if told.alpha:
             out[dataset.read(told.alpha, window=window) == 0] = 0
-        if told.table:
-            out[color_table(dataset)[:, 3][stored[0]] == 0] = 0
+        if told.transparent:
+            out[np.isin(stored[0], told.transparent)] = 0
         if told.values:
             out[~valid_values(np.moveaxis(stored, 0, 2), told.nodata)] = 0
 

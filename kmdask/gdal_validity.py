@@ -1,8 +1,8 @@
 """How to tell the valid pixels of a raster.
 
 GDAL makes the masks of bands: of a mask file or the mask inside a file, else of nodata values,
-else of alpha. Three things are added. Where a file has both nodata values and alpha, either makes
-a pixel invalid. A nodata value that no pixel can have, such as -9999 for bytes, means nothing. And
+else of alpha. Three things are added. Where a file has one of these and alpha too, either makes a
+pixel invalid. A nodata value that no pixel can have, such as -9999 for bytes, means nothing. And
 what is NaN or infinite in any band is invalid.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from rasterio.enums import MaskFlags
 
 from kmdask.gdal_bands import PALETTE, STORED, Choice, Facts, color_table, show
-from kmdask.missing import occurs
+from kmdask.missing import can_miss, occurs
 
 if TYPE_CHECKING:
     from kmdask.bands import Band
@@ -31,13 +31,14 @@ class Validity:
     one of them suffices."""
 
     alpha: int | None = None
-    """The alpha band, where GDAL's masks leave it out because there are nodata values."""
+    """The alpha band, where GDAL's masks leave it out for a mask, for nodata values, or because it
+    is neither of 8 nor 16 bits."""
 
-    table: bool = False
-    """Whether entries of the colour table are transparent."""
+    transparent: tuple[int, ...] = ()
+    """Entries of the colour table that are transparent."""
 
     nodata: tuple[float | None, ...] = ()
-    """For each stored band the value that the user says is missing."""
+    """For each stored band the value to look for: the user's, or the file's beside alpha."""
 
     values: bool = False
     """Whether stored values tell: there is `nodata`, or they may be NaN."""
@@ -45,7 +46,7 @@ class Validity:
     @property
     def needed(self) -> bool:
         """Whether any pixel can be invalid."""
-        return bool(self.masks or self.alpha or self.table or self.values)
+        return bool(self.masks or self.alpha or self.transparent or self.values)
 
 
 def find_validity(dataset: Any, facts: Facts, choice: Choice, nodata: float | None) -> Validity:
@@ -53,20 +54,30 @@ def find_validity(dataset: Any, facts: Facts, choice: Choice, nodata: float | No
     flags = [facts.flags[number - 1] for number in choice.indexes]
     told = all(MaskFlags.nodata in flag for flag in flags)
     masks: tuple[int, ...] = choice.indexes
+    alpha = None if MaskFlags.alpha in flags[0] else next(iter(facts.alpha()), None)
+    alpha = None if alpha in choice.indexes else alpha
+    values = (nodata,) * len(choice.indexes)
     if any(MaskFlags.all_valid in flag for flag in flags):
         masks = ()
     elif MaskFlags.per_dataset in flags[0]:
         masks = choice.indexes[:1]
     elif told and (nodata is not None or not _can_occur(facts, choice)):
         masks = ()
-    alpha = next(iter(facts.alpha()), None)
-    table = choice.shown == PALETTE and bool((color_table(dataset)[:, 3] == 0).any())
+    elif told and alpha is not None:
+        # GDAL would warn of what is taken care of here.
+        masks, values = (), tuple(facts.nodata[number - 1] for number in choice.indexes)
+    transparent: tuple[int, ...] = ()
+    if choice.shown == PALETTE:
+        # GDAL makes the colour of a nodata index transparent, which the user may know better.
+        own = facts.nodata[choice.indexes[0] - 1] if nodata is not None else None
+        indices = np.flatnonzero(color_table(dataset)[:, 3] == 0).tolist()
+        transparent = tuple(index for index in indices if index != own)
     return Validity(
         masks=masks,
-        alpha=alpha if told and alpha not in choice.indexes else None,
-        table=table,
-        nodata=(nodata,) * len(choice.indexes),
-        values=nodata is not None or choice.stored.kind == "f",
+        alpha=alpha,
+        transparent=transparent,
+        nodata=values,
+        values=can_miss(choice.stored, values),
     )
 
 
@@ -82,7 +93,7 @@ def with_nodata(
     bands = choice.bands
     if nodata is not None:
         bands = tuple(replace(band, nodata=nodata) for band in bands)
-    elif validity.values and not validity.masks:
+    elif choice.stored.kind == "f" and not validity.masks and validity.alpha is None:
         bands = tuple(replace(band, nodata=math.nan) for band in bands)
     if choice.shown == STORED:
         return bands

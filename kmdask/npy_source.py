@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
 
     from kmdask.bands import Band
 
-ERRORS = (OSError, ValueError, TypeError, SyntaxError, OverflowError, MemoryError)
+ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    SyntaxError,
+    TokenError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+)
 """What NumPy raises on damaged files: their header is a piece of Python."""
 
 
@@ -88,7 +99,7 @@ class NpySource:
         try:
             window = np.array(_mapped(self.location)[self.layout.selection(rows, columns)])
             return self.layout.arrange(window)
-        except (*ERRORS, LookupError) as error:
+        except ERRORS as error:
             raise SourceError.within(self.path, rows, columns, error) from None
 
     def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:

@@ -154,10 +154,11 @@ def _orientation(source: RasterioSource) -> Any:
     from PIL.WebPImagePlugin import WebPImageFile
 
     readers: dict[str, Any] = {"JPEG": JpegImageFile, "PNG": PngImageFile, "WEBP": WebPImageFile}
-    with warnings.catch_warnings(), readers[source.driver](source.path) as image:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Not a PNG's own `getexif`, which decodes all of it to look for a tag behind the pixels.
-        return Image.getexif(image).get(TAG)
+        with readers[source.driver](source.path) as image:
+            # Not a PNG's own `getexif`, which decodes all of it to look behind the pixels.
+            return Image.getexif(image).get(TAG)
 
 
 def _reversed(piece: slice, size: int) -> slice:

@@ -79,15 +79,16 @@ def _plan(name: str, shape: tuple[int, int], block: tuple[int, int], pixel_bytes
     return plan
 
 
-def size_of(path: Path) -> int:
+def size_of(path: str | Path) -> int:
     """Size in bytes of a file, or of all files in a directory; 0 if it is not a local path."""
+    path = Path(path)
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size if path.exists() else 0
 
 
 def _check_unfolding(source: Source, unfolded: int) -> None:
-    stored = size_of(Path(source.location))
+    stored = size_of(source.location)
     if stored and unfolded > max(SMALL, MOST_UNFOLDED * stored):
         reason = (
             f"it is {stored} bytes and claims to hold {unfolded}, more than {MOST_UNFOLDED} times "

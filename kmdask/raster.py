@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,6 +22,7 @@ __all__ = ["Raster", "open_raster", "size_of"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -158,7 +158,7 @@ def open_raster(
     name = os.fspath(source)
     if not isinstance(name, str):
         raise ParameterError(f"source is a path as str; got {name!r}")
-    return _from_source(find_source(_everywhere(name), bands=bands, nodata=nodata), name, scratch)
+    return _from_source(find_source(everywhere(name), bands=bands, nodata=nodata), name, scratch)
 
 
 def _from_source(source: Source, name: str, scratch: Path | None) -> Raster:
@@ -173,7 +173,7 @@ def _from_source(source: Source, name: str, scratch: Path | None) -> Raster:
         georef=source.georef,
         bands=source.bands,
         source=name,
-        source_bytes=size_of(Path(source.location)),
+        source_bytes=size_of(source.location),
         reader=stored,
     )
 
@@ -190,7 +190,7 @@ def _from_array(
     return replace(_from_source(stored, given.name, scratch), source_bytes=0)
 
 
-def _everywhere(path: str) -> str:
+def everywhere(path: str) -> str:
     """Name a file so that a worker finds it whatever its working directory is."""
     # Names that GDAL makes up, such as /vsizip/... and HDF5:..., are left alone.
     directory, mark, array = path.partition("::")

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from kmdask.cf import describe, place
-from kmdask.errors import SourceError, SourceNotFoundError, UnsupportedImageError
+from kmdask.errors import SourceError, SourceNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,7 +117,8 @@ def _choose(
     """Choose the array of a group: where it is, and its axes if the group names them."""
     scales = _multiscales(group)
     names, dims = _datasets(scales) if scales else ([], None)
-    nodes = [(name, group[name]) for name in names] if scales else list(group.arrays())
+    listed = [(name, group[name]) for name in names if name in group]
+    nodes = listed if scales else list(group.arrays())
     arrays = {name: node for name, node in nodes if isinstance(node, zarr.Array)}
     largest = _largest(arrays) if scales else _only(arrays)
     if largest is None:
@@ -168,34 +169,41 @@ def _described(
 ) -> Found:
     attrs = dict(array.attrs)
     written_by_xarray = "_ARRAY_DIMENSIONS" in attrs
-    if dims is None:
-        dims = _dims(array, attrs)
     location = Path(store) / inner
-    beside = _beside(location)
+    group = _parent(location)
+    if dims is None:
+        dims = _dims(array, attrs, group)
+    beside = _beside(group, location.name)
     # xarray keeps its fill value in that of zarr, in version 2; elsewhere this one means nothing.
     fill = array.fill_value if written_by_xarray and array.metadata.zarr_format == 2 else None
-    try:
-        told = describe(path, attrs, dims, fill)
-    except RecursionError as error:
-        raise UnsupportedImageError.of(path, f"its attributes are damaged: {error}") from None
+    told = describe(path, attrs, dims, fill)
     if not told.names and dims is not None:
         told = replace(told, names=_band_names(array.shape, dims, beside))
     return Found(array, str(location), told, place(path, attrs, dims, beside))
 
 
-def _dims(array: zarr.Array[Any], attrs: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _dims(
+    array: zarr.Array[Any], attrs: Mapping[str, Any], group: zarr.Group | None
+) -> tuple[str, ...] | None:
     dims = getattr(array.metadata, "dimension_names", None) or attrs.get("_ARRAY_DIMENSIONS")
+    scales = _multiscales(group) if group and not dims else []
+    if scales:
+        dims = _datasets(scales)[1]
     if isinstance(dims, list | tuple) and len(dims) == len(array.shape):
         return tuple(str(dim) for dim in dims) if any(dims) else None
     return None
 
 
-def _beside(location: Path) -> dict[str, _Beside]:
+def _parent(location: Path) -> zarr.Group | None:
     try:
-        group = zarr.open_group(str(location.parent), mode="r")
+        return zarr.open_group(str(location.parent), mode="r")
     except OPENING_ERRORS:
-        return {}
-    return {name: _Beside(node) for name, node in group.arrays() if name != location.name}
+        return None
+
+
+def _beside(group: zarr.Group | None, name: str) -> dict[str, _Beside]:
+    arrays = group.arrays() if group else ()
+    return {other: _Beside(node) for other, node in arrays if other != name}
 
 
 def _band_names(

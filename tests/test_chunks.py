@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import dask
 import pytest
@@ -11,9 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kmdask.chunks import (
+    BYTES,
     PIXELS,
     TILE,
+    ReadPlan,
     ceil_div,
+    forward_windows,
     level_shapes,
     plan_reads,
     split,
@@ -58,27 +61,31 @@ blocks = st.one_of(
 )
 
 
-@given(shapes, blocks)
-@example((70_000, 10), (1, 10))
-@example((10, 70_000), (1, 70_000))
-@example((1, 1), (1, 1))
-@example((1, 300_000), (1, 300_000))
-@example((20_000, 20_000), (20_000, 20_000))
-@example((20_000, 20_000), (1, 20_000))
-@example((20_000, 40_000), (1, 40_000))
-@example((5000, 1500), (1, 1500))  # a little wider than a square chunk
-def test_read_plans(shape, block):
+pixel_sizes = st.integers(1, 600)
+
+
+@given(shapes, blocks, pixel_sizes)
+@example((70_000, 10), (1, 10), 4)
+@example((10, 70_000), (1, 70_000), 4)
+@example((1, 1), (1, 1), 4)
+@example((1, 300_000), (1, 300_000), 4)
+@example((20_000, 20_000), (20_000, 20_000), 4)
+@example((20_000, 20_000), (1, 20_000), 4)
+@example((20_000, 40_000), (1, 40_000), 4)
+@example((5000, 1500), (1, 1500), 4)  # a little wider than a square chunk
+def test_read_plans(shape, block, pixel_bytes):
     block = min(block[0], shape[0]), min(block[1], shape[1])
-    plan = plan_reads(shape, block)
+    plan = plan_reads(shape, block, pixel_bytes)
     rows, columns = plan.chunk
     assert rows % TILE == 0
     assert columns % TILE == 0 or columns == shape[1]
     assert rows * columns <= PIXELS
+    assert rows * columns * pixel_bytes <= BYTES or (rows, columns) == (TILE, TILE)
     if not plan.spool:
         assert block[0] * block[1] <= PIXELS
         # A block wider than a chunk would be decoded for each of its chunks.
         assert columns >= block[1]
-    assert plan_reads(shape, block) == plan
+    assert plan_reads(shape, block, pixel_bytes) == plan
 
 
 @pytest.mark.parametrize(
@@ -98,6 +105,27 @@ def test_read_plans(shape, block):
 )
 def test_what_is_copied_first(shape, block, spool):
     assert plan_reads(shape, block).spool is spool
+
+
+@pytest.mark.parametrize(
+    ("pixel_bytes", "side"),
+    [(3, 4096), (4, 4096), (8, 4096), (10, 2048), (24, 2048), (66, 1024), (264, 512), (900, 512)],
+)
+def test_chunks_of_many_bands_are_smaller(pixel_bytes, side):
+    assert plan_reads((32_768, 32_768), (256, 256), pixel_bytes) == ReadPlan(
+        (side, side), spool=False
+    )
+
+
+@given(shapes, pixel_sizes)
+@example((3, 300_000), 600)
+def test_one_pass_covers_every_pixel_once(shape, pixel_bytes):
+    height, width = shape
+    windows = list(islice(forward_windows(shape, pixel_bytes), 5000))
+    areas = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows]
+    assert max(areas) * pixel_bytes <= BYTES
+    assert len(windows) == 5000 or sum(areas) == height * width
+    assert windows == sorted(windows, key=lambda window: (window[0].start, window[1].start))
 
 
 def test_small_images_are_cut_for_every_core():

@@ -236,12 +236,29 @@ def test_info_json(bundle):
     assert json.loads(done.stdout) == {"path": str(bundle), **expected}
 
 
-@pytest.mark.parametrize("name", ["missing.kmdask", "scene.tif", "."])
+@pytest.mark.parametrize(
+    ("name", "said"), [("missing.kmdask", "there is no file"), (".", "no zarr array")]
+)
 @pytest.mark.usefixtures("scene_tif")
-def test_info_of_no_bundle(run, name):
+def test_info_of_nothing(run, name, said):
     done = run("info", name)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "no kmdask bundle" in one_line(done.stderr)
+    assert said in one_line(done.stderr)
+
+
+def test_info_of_a_source(run, tmp_path, write_raster):
+    pixels = np.zeros((60, 80, 5), np.int16)
+    georef = {"crs": "EPSG:32633", "transform": (10, 0, 5e5, 0, -10, 4e6)}
+    path = write_raster(tmp_path / "five.tif", pixels, nodata=-1, **georef)
+    done = run("info", path)
+    assert (done.exit_code, done.stderr) == (0, "")
+    for said in ("80 x 60, 5 band(s) of int16", "EPSG:32633", "500000, 4000000", "-1", "memory"):
+        assert said in done.stdout
+    told = json.loads(run("info", path, "--json").stdout)
+    assert told["shape"] == [60, 80]
+    assert told["bands"][4]["nodata"] == -1
+    assert told["georef"]["transform"] == [10, 0, 5e5, 0, -10, 4e6]
+    assert told["chunks"] == 1
 
 
 # decompress

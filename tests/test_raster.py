@@ -12,9 +12,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from kmdask import (
-    KmdaskError,
     SourceError,
-    UnsupportedImageError,
     chunks,
     gdal,
     open_raster,
@@ -355,53 +353,6 @@ def test_a_damaged_zarr_shard(tmp_path, scene, write_zarr):
     shard.write_bytes(shard.read_bytes()[:-2] + b"\0\0")
     with pytest.raises(SourceError, match="rows 0 to 40"):
         open_raster(path).pixels.compute()
-
-
-ODD = {
-    "alpha_jpeg_rgba_cog.tif": "works",
-    "bigtiff_motorola.tif": "works",
-    "cmyk_4channels_plus_spot.tif": UnsupportedImageError,
-    "complex_int16_s1_slc.tif": UnsupportedImageError,
-    "corrupt_header.jpg": SourceError,
-    "crash_ycbcr_jpeg_truncated.tif": SourceError,
-    "exif_orientation_6.jpg": "works",
-    "float32_nan_landsat_LST.tif": UnsupportedImageError,
-    "gif_bomb_65535x66601.gif": KmdaskError,
-    "jpeg_cog_corrupt.tif": SourceError,
-    "jpeg_cog_internal_mask.tif": "works",
-    "jpeg_tiled_rgb.tif": "works",
-    "jpeg_ycbcr_2x2_strip.tif": "works",
-    "lab_colour.tif": UnsupportedImageError,
-    "lzma_tiff.tif": "works",
-    "oldjpeg_4160x870.tif": "works",
-    "one_pixel_icc.png": "works",
-    "palette_8bit.tif": UnsupportedImageError,
-    "palette_png_alpha.png": UnsupportedImageError,
-    "planar_rgb_lzw.tif": "works",
-    "planar_tiled_lzw.tif": "works",
-    "png_16bit_rgb.png": UnsupportedImageError,
-    "png_8bit_gray_alpha.png": "works",
-    "png_named_jpg.jpg": "works",
-    "truncated.jpg": SourceError,
-    "truncated.png": SourceError,
-    "unicode_name_йцук.jpg": "works",
-    "webp_in_tiff.tif": "works",
-    "zero_byte.tif": SourceError,
-}
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_real_odd_files(real_image, read_raster, name):
-    path = real_image(f"odd/{name}")
-    if ODD[name] == "works":
-        seen, valid = load(open_raster(path))
-        expected, mask = read_raster(path)
-        np.testing.assert_array_equal(seen, expected[:, :, : seen.shape[2]])
-        np.testing.assert_array_equal(valid, mask != 0)
-    else:
-        with pytest.raises(ODD[name]) as caught:
-            load(open_raster(path))
-        assert name in str(caught.value)
 
 
 def test_two_versions_of_a_path_are_told_apart(tmp_path, scene, write_raster):

@@ -7,17 +7,13 @@ import zipfile
 
 import numpy as np
 import pytest
-import rasterio
 import zarr
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from rasterio.enums import ColorInterp
-from rasterio.transform import Affine
 
-from kmdask import SourceError, SourceNotFoundError, UnsupportedImageError
+from kmdask import SourceError, SourceNotFoundError
 from kmdask.sources import RasterioSource, ZarrSource, find_source
 
-SUPPORTED = "8-bit grey or RGB, with or without an alpha band"
 EVERYTHING = slice(0, 40), slice(0, 50)
 
 
@@ -32,111 +28,10 @@ def test_descriptions_pickle_and_read_the_same(tmp_path, scene, write_raster, wr
     source = find_source(str(path))
     again = pickle.loads(pickle.dumps(source))  # noqa: S301  our own bytes
     assert again == source
-    assert (source.shape, source.bands, source.masked) == ((40, 50), 3, False)
+    assert (source.shape, len(source.bands), source.masked) == ((40, 50), 3, False)
+    assert source.dtype == np.uint8
     np.testing.assert_array_equal(again.read(*EVERYTHING), pixels)
     np.testing.assert_array_equal(again.read(slice(3, 4), slice(49, 50)), pixels[3:4, 49:50])
-
-
-@pytest.mark.parametrize(
-    ("profile", "found"),
-    [
-        ({"dtype": "uint16", "count": 3}, "data type is uint16"),
-        ({"dtype": "int16", "count": 1}, "data type is int16"),
-        ({"dtype": "float32", "count": 1}, "data type is float32"),
-        ({"dtype": "int8", "count": 3}, "data type is int8"),
-        ({"count": 2, "alpha": "NO"}, "2 band"),
-        ({"count": 4, "alpha": "NO", "photometric": "RGB"}, "4 band"),
-        ({"count": 5}, "5 band"),
-        ({"count": 4, "photometric": "CMYK"}, "cmyk"),
-        ({"count": 3, "photometric": "CIELAB"}, "cielab"),
-    ],
-    ids=str,
-)
-def test_unsupported_tiffs(tmp_path, write_raster, profile, found):
-    profile = {"dtype": "uint8"} | profile
-    pixels = np.zeros((8, 9, profile["count"]), profile["dtype"])
-    path = write_raster(tmp_path / "a.tif", pixels, **profile)
-    with pytest.raises(UnsupportedImageError) as caught:
-        find_source(str(path))
-    message = str(caught.value)
-    assert str(path) in message
-    assert found in message
-    assert SUPPORTED in message
-
-
-@pytest.mark.parametrize("ending", ["png", "gif", "tif"])
-def test_palette_images(tmp_path, scene, ending):
-    path = tmp_path / f"a.{ending}"
-    Image.fromarray(scene(20, 20)).quantize(8).save(path)
-    with pytest.raises(UnsupportedImageError, match=f"colour table.*{SUPPORTED}"):
-        find_source(str(path))
-
-
-def test_cmyk_jpeg(tmp_path, scene):
-    path = tmp_path / "a.jpg"
-    Image.fromarray(scene(20, 20)).convert("CMYK").save(path)
-    with pytest.raises(UnsupportedImageError, match=f"(?i)cmyk|cyan.*{SUPPORTED}"):
-        find_source(str(path))
-
-
-@pytest.mark.parametrize("ending", ["png", "tif"])
-def test_bilevel_images_are_black_and_white_or_refused(tmp_path, ending):
-    # GDAL gives 0 and 1 for one bit a pixel: taken as 8-bit grey, white would come out black.
-    stripes = np.tile(np.array([[0, 255]], np.uint8), (16, 8))
-    path = tmp_path / f"a.{ending}"
-    Image.fromarray(stripes).convert("1").save(path)
-    try:
-        source = find_source(str(path))
-    except UnsupportedImageError as error:
-        assert "grey or RGB" in str(error)  # noqa: PT017  both ways are right
-    else:
-        np.testing.assert_array_equal(source.read(slice(0, 16), slice(0, 16))[:, :, 0], stripes)
-
-
-def test_white_is_zero_is_no_negative(tmp_path, scene, write_raster):
-    path = write_raster(tmp_path / "a.tif", scene(40, 50, 1), photometric="miniswhite")
-    with Image.open(path) as image:
-        shown = np.asarray(image)
-    try:
-        source = find_source(str(path))
-    except UnsupportedImageError as error:
-        assert "white" in str(error)  # noqa: PT017  both ways are right
-    else:
-        np.testing.assert_array_equal(source.read(*EVERYTHING)[:, :, 0], shown)
-
-
-def test_bands_in_another_order_are_put_right_or_refused(tmp_path, scene, write_raster):
-    pixels = scene(40, 50)
-    path = write_raster(
-        tmp_path / "bgr.tif",
-        pixels[:, :, ::-1],
-        photometric="minisblack",
-        transform=Affine(10, 0, 5e5, 0, -10, 6e6),
-    )
-    with rasterio.open(path, "r+") as dataset:
-        dataset.colorinterp = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
-    try:
-        source = find_source(str(path))
-    except UnsupportedImageError as error:
-        assert "blue" in str(error)  # noqa: PT017  both ways are right
-    else:
-        np.testing.assert_array_equal(source.read(*EVERYTHING), pixels)
-
-
-@pytest.mark.parametrize("dtype", ["uint16", "float32", "int8", "bool"])
-def test_zarr_data_types(tmp_path, write_zarr, dtype):
-    path = write_zarr(tmp_path / "a.zarr", np.zeros((5, 6, 3), dtype))
-    with pytest.raises(UnsupportedImageError, match=f"data type is {dtype}.*{SUPPORTED}"):
-        find_source(str(path))
-
-
-@pytest.mark.parametrize("shape", [(5,), (9, 8, 7), (2, 3, 4, 5), (0, 4, 3), (4, 0)])
-def test_zarr_shapes(tmp_path, shape):
-    path = tmp_path / "a.zarr"
-    zarr.create_array(path, shape=shape, dtype="uint8", chunks=tuple(max(n, 1) for n in shape))
-    with pytest.raises(UnsupportedImageError) as caught:
-        find_source(str(path))
-    assert str(shape) in str(caught.value)
 
 
 def test_nothing_there(tmp_path):
@@ -159,7 +54,7 @@ def test_directories_that_are_no_zarr_array(tmp_path, made):
         (path / "zarr.json").write_text("{")
     elif made == "other json":
         (path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "array"}')
-    with pytest.raises(SourceError, match=r"folder.*no zarr array"):
+    with pytest.raises(SourceError, match=r"folder.*(no zarr array|no arrays)"):
         find_source(str(path))
 
 
