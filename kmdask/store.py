@@ -190,9 +190,10 @@ def _write_chunks(
 ) -> npt.NDArray[np.int64]:
     region = tuple(slice(*span) for span in block_info[0]["array-location"])
     with writing(path):
-        # Without a fill value it is not defined what stands in a chunk that is not there.
-        undefined = zarr.open_array(path, mode="r").fill_value is None
-        array = zarr.open_array(path, mode="r+", config={"write_empty_chunks": undefined})
+        array = zarr.open_array(path, mode="r+")
+        if array.fill_value is None:
+            # Then it is not defined what stands in a chunk that is not there.
+            array = array.with_config({"write_empty_chunks": True})
         array[region] = indices
     return np.full((1, 1), indices.size)
 
