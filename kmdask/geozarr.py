@@ -62,6 +62,8 @@ def create_array(group: Any, name: str, dims: tuple[str, ...], **options: Any) -
         name,
         compressors={"id": "zstd", "level": ZSTD_LEVEL},
         chunk_key_encoding={"name": "v2", "separator": "/"},
+        # Without a fill value it is not defined what stands in a chunk that is not there.
+        config={"write_empty_chunks": options.get("fill_value") is None},
         **{"fill_value": None, **options},
     )
     array.attrs["_ARRAY_DIMENSIONS"] = list(dims)

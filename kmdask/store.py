@@ -192,7 +192,7 @@ def _write_chunks(
     with writing(path):
         array = zarr.open_array(path, mode="r+")
         if array.fill_value is None:
-            # Then every chunk is written: what stands in one that is not there is not defined.
+            # Then it is not defined what stands in a chunk that is not there.
             array = array.with_config({"write_empty_chunks": True})
         array[region] = indices
     return np.full((1, 1), indices.size)

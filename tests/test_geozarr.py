@@ -152,3 +152,11 @@ def test_one_pixel(tmp_path):
     with xr.open_zarr(tmp_path / "a.zarr") as dataset:
         assert tuple(dataset.rio.transform())[:6] == georef.transform
         assert (dataset.x.item(), dataset.y.item()) == (500005, 5999995)
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_chunks_that_are_left_out_have_a_fill_value(tmp_path, nodata):
+    group = geozarr.create_group(tmp_path / "a.zarr")
+    array = geozarr.create_image(group, "a", (4, 3), Georef(), dtype="u1", fill_value=nodata)
+    array[:] = 0
+    assert (tmp_path / "a.zarr" / "a" / "0" / "0").exists() == (nodata is None)
