@@ -46,6 +46,10 @@ class _Coordinate:
     def attrs(self) -> Mapping[str, Any]:
         return dict(self.variable.attrs)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.variable.shape)
+
     def values(self) -> npt.NDArray[Any]:
         return np.asarray(self.variable.values)
 

@@ -33,12 +33,20 @@ STEADY = 1e-3
 """How far coordinates may be from evenly spaced, in steps."""
 
 
+LONGEST = 10_000_000
+"""Coordinates that are looked at; who has more gives a transform."""
+
+
 class Variable(Protocol):
     """An array beside the image: its attributes, and its values if they are asked for."""
 
     @property
     def attrs(self) -> Mapping[str, Any]:
         """Its attributes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
 
     def values(self) -> npt.NDArray[Any]:
         """All of it."""
@@ -153,8 +161,11 @@ def _from_coordinates(
         name = next((dim for dim in dims or () if dim.lower() in known and dim in beside), None)
         if name is None:
             return None
+        shape = beside[name].shape
+        if len(shape) != 1 or not 2 <= shape[0] <= LONGEST:
+            return None
         values = beside[name].values()
-        if values.ndim != 1 or values.size < 2 or values.dtype.kind not in "iuf":
+        if values.dtype.kind not in "iuf":
             return None
         centres = values.astype(float)
         step = (centres[-1] - centres[0]) / (len(centres) - 1)

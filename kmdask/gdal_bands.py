@@ -8,7 +8,7 @@ Lab TIFFs to RGB by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,10 +123,16 @@ def choose_bands(path: str, dataset: Any, facts: Facts, wanted: Sequence[int] | 
     else:
         indexes = choose(wanted, range(1, dataset.count + 1), _default(facts, data), path)
         bands = tuple(_describe(facts, number) for number in indexes)
+        tables = [band.number for band in bands if band.color == "palette"]
+        if tables and shown != GREY:
+            reason = f"band {tables[0]} holds indices into a colour table beside other bands"
+            raise UnsupportedImageError.of(path, f"{reason}: choose others by `bands`")
     if not indexes:
         raise UnsupportedImageError.of(path, "it has no bands but alpha; choose one by `bands`")
     stored = _common_dtype(path, facts, indexes)
     dtype = np.dtype(np.uint8) if shown in {PALETTE, GREY, SCALED} else stored
+    if shown in {GREY, INVERTED}:
+        bands = tuple(replace(band, color="gray") for band in bands)
     return Choice(indexes, bands, stored, dtype, shown, (1 << facts.bits) - 1)
 
 

@@ -159,11 +159,9 @@ class RasterioSource:
     ) -> None:
         """Write into `out` what is valid."""
         told = self.validity
-        out[...] = 1
-        if told.masks:
-            out[...] = dataset.read_masks(told.masks[0], window=window)
-            for number in told.masks[1:]:
-                np.maximum(out, dataset.read_masks(number, window=window) != 0, out=out)
+        out[...] = dataset.read_masks(told.masks[0], window=window) if told.masks else 1
+        for number in told.masks[1:]:
+            out[dataset.read_masks(number, window=window) != 0] = 1
         if told.alpha:
             out[dataset.read(told.alpha, window=window) == 0] = 0
         if told.transparent:

@@ -48,6 +48,10 @@ class _Beside:
     def attrs(self) -> Mapping[str, Any]:
         return dict(self.array.attrs)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
     def values(self) -> npt.NDArray[Any]:
         return np.asarray(self.array[...])
 
@@ -212,7 +216,8 @@ def _band_names(
     """Names of the bands in their coordinate; plain numbers name nothing."""
     for size, dim in zip(shape, dims, strict=True):
         if dim.lower() in {"band", "channel", "c"} and dim in beside:
-            values = beside[dim].values()
-            if values.shape == (size,) and values.dtype.kind in "UTO":
+            variable = beside[dim]
+            values = variable.values() if variable.shape == (size,) else np.empty(0)
+            if values.dtype.kind in "UTO":
                 return tuple(str(value) for value in values)
     return ()

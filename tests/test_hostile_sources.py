@@ -167,20 +167,9 @@ def seeds(tmp_path_factory, scene, write_raster):
 
 
 def mutate(seeds, tmp_path, rounds, seed=0):
+    python = [sys.executable, "-W", "error", "-W", PYTHON_2]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-W",
-            PYTHON_2,
-            "-c",
-            MUTATING,
-            seeds,
-            str(seed),
-            tmp_path,
-            str(rounds),
-        ],
+        [*python, "-c", MUTATING, seeds, str(seed), tmp_path, str(rounds)],
         capture_output=True,
         text=True,
         timeout=200,

@@ -117,6 +117,14 @@ def test_images_inside_an_archive(tmp_path, scene, write_raster, ending, scheme)
     np.testing.assert_array_equal(source.read(*EVERYTHING), pixels)
 
 
+def test_subdatasets_by_name(tmp_path, scene):
+    frames = [Image.fromarray(scene(40, 50, seed=seed)) for seed in (0, 1)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    for number, frame in enumerate(frames, start=1):
+        source = find_source(f"GTIFF_DIR:{number}:{tmp_path}/a.tif")
+        np.testing.assert_array_equal(source.read(*EVERYTHING), np.asarray(frame))
+
+
 @pytest.mark.parametrize("kind", [RasterioSource, ZarrSource])
 def test_a_source_that_vanishes_is_named(tmp_path, scene, write_raster, write_zarr, kind):
     path = tmp_path / "gone"
