@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import dask
 import dask.array as da
 import numpy as np
+from dask.delayed import delayed
 
 from kmdask.colors import WeightedColors
 from kmdask.errors import EmptyImageError
-from kmdask.graphs import over_chunks
+from kmdask.graphs import block_names, over_chunks
 from kmdask.kernels.cells import Gathered, gather
 from kmdask.look import NOTHING_VALID
 from kmdask.pixels import valid_or_all
@@ -160,21 +161,30 @@ class CellCounter:
 
     def colors(self, table: Delayed) -> WeightedColors:
         """Make colours of a persisted table: the mean of each cell."""
-        gathered: Gathered = dask.compute(table)[0]
-        if gathered.codes.size == 0:
+        n, pixels, low, high = dask.compute(delayed(_totals)(table))[0]
+        if n == 0:
             raise EmptyImageError(NOTHING_VALID)
-        means = self.grid.units.values(gathered.sums, gathered.counts)
-        columns = (means, gathered.counts, gathered.codes)
-        colors, counts, codes = dask.persist(*[da.from_array(part, chunks=-1) for part in columns])
-        return WeightedColors(
-            colors=colors,
-            counts=counts,
-            codes=codes,
-            pixels=int(gathered.counts.sum()),
-            low=float(gathered.low.min()),
-            high=float(gathered.high.max()),
-            exact=False,
+        bands = len(self.grid.units.offset)
+        (name,) = block_names("colors", table.key, 1)
+        part = delayed(_columns, pure=True, nout=3)(table, self.grid.units, dask_key_name=name)
+        columns = (
+            da.from_delayed(part[0], (n, bands), np.float64),
+            da.from_delayed(part[1], (n,), np.int64),
+            da.from_delayed(part[2], (n,), np.uint32),
         )
+        colors, counts, codes = dask.persist(*columns)
+        return WeightedColors(colors, counts, codes, pixels, low, high, exact=False)
+
+
+def _totals(gathered: Gathered) -> tuple[int, int, float, float]:
+    low, high = float(gathered.low.min()), float(gathered.high.max())
+    return gathered.codes.size, int(gathered.counts.sum()), low, high
+
+
+def _columns(
+    gathered: Gathered, units: Units
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+    return units.values(gathered.sums, gathered.counts), gathered.counts, gathered.codes
 
 
 def _gather(pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None, grid: Grid) -> Gathered:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask
 import dask.array as da
 import numpy as np
 
+from kmdask.chunks import split
 from kmdask.errors import EmptyImageError
 from kmdask.graphs import over_chunks
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+    from dask.delayed import Delayed
 
     Window: TypeAlias = Callable[[slice, slice], tuple[da.Array, da.Array | None]]
 
@@ -30,15 +33,27 @@ ENOUGH = 1 << 12
 SPARSER = 1 << 8
 """How many times as dense each further look is."""
 
+ROWS = 1 << 15
+"""Rows of a sample in a block on the workers."""
+
 NOTHING_VALID = (
     "every pixel of the image is invalid (transparent, masked, nodata or not a number), so there "
     "are no colours to choose from; check the alpha band or the nodata value of the source"
 )
 
 
-def first_look(
-    pixels: da.Array, mask: da.Array | None, window: Window | None = None
-) -> npt.NDArray[np.float64]:
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A sample of the valid pixels of an image."""
+
+    values: npt.NDArray[np.float64]
+    """Array of shape (n, band)."""
+
+    rows: da.Array
+    """The same, lazy, in blocks on the workers."""
+
+
+def first_look(pixels: da.Array, mask: da.Array | None, window: Window | None = None) -> Look:
     """Sample the valid pixels of an image.
 
     Sixty-four windows of 64 x 64 pixels, evenly spaced. If nearly all of that is invalid, pixels
@@ -55,7 +70,7 @@ def first_look(
 
     Returns
     -------
-    float64 array of shape (n, band)
+    Look
 
     Raises
     ------
@@ -65,17 +80,33 @@ def first_look(
     cut = window or _cutting(pixels, mask)
     height, width = map(int, pixels.shape[:2])
     windows = [cut(rows, columns) for rows in _spans(height) for columns in _spans(width)]
-    parts = dask.compute(*[_window_values(*window) for window in windows])
-    sample = np.concatenate(parts)
+    parts = [_window_values(*window) for window in windows]
+    sample, values = _taken(dask.delayed(np.concatenate, pure=True)(parts))
     share = min(1.0, (WINDOWS * SIDE) ** 2 / (height * width))
     complete = len(windows) == 1
-    while len(sample) < ENOUGH and not complete:
-        sample = _drawn(pixels, mask, share)
+    while len(values) < ENOUGH and not complete:
+        sample, values = _taken(_drawn(pixels, mask, share))
         complete = share == 1.0
         share = min(1.0, share * SPARSER)
-    if len(sample) == 0:
+    if len(values) == 0:
         raise EmptyImageError(NOTHING_VALID)
-    return sample
+    return Look(values, _spread(sample, *values.shape))
+
+
+def _taken(sample: Delayed) -> tuple[Delayed, npt.NDArray[np.float64]]:
+    """Compute a sample, and keep it on a worker: sent back, it would be a large graph."""
+    (kept,) = dask.persist(sample)
+    return kept, dask.compute(kept)[0]
+
+
+def _spread(sample: Delayed, n: int, bands: int) -> da.Array:
+    sizes = split(n, ROWS)
+    starts = np.cumsum((0, *sizes[:-1])).tolist()
+    blocks = [
+        da.from_delayed(sample[start : start + size], (size, bands), np.float64)
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+    return da.concatenate(blocks)
 
 
 def _cutting(pixels: da.Array, mask: da.Array | None) -> Window:
@@ -107,13 +138,12 @@ def _values(
     return pixels.reshape(-1, pixels.shape[2])[valid].astype(np.float64)
 
 
-def _drawn(pixels: da.Array, mask: da.Array | None, share: float) -> npt.NDArray[np.float64]:
+def _drawn(pixels: da.Array, mask: da.Array | None, share: float) -> Delayed:
     """Draw each valid pixel with the probability `share`; in the order of rows and columns."""
     width = int(pixels.shape[1])
     drawn, _ = over_chunks("look", _draw, _gathered, [pixels, mask], share, width, places=True)
-    places, values = dask.compute(drawn)[0]
-    in_order: npt.NDArray[np.float64] = values[np.argsort(places)]
-    return in_order
+    sample: Delayed = dask.delayed(_in_order, pure=True)(drawn)
+    return sample
 
 
 def _draw(
@@ -134,6 +164,12 @@ def _draw(
     drawn = (mixed >> np.uint64(11)) < np.uint64(share * (1 << 53))
     values = pixels[rows[drawn], columns[drawn]].astype(np.float64)
     return places[drawn], values
+
+
+def _in_order(drawn: tuple[Any, Any]) -> npt.NDArray[np.float64]:
+    places, values = drawn
+    in_order: npt.NDArray[np.float64] = values[np.argsort(places)]
+    return in_order
 
 
 def _gathered(parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:

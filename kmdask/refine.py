@@ -94,7 +94,7 @@ def refine_centers(
     pixels, mask = checked(pixels, mask)
     if units is None:
         height, width = map(int, pixels.shape[:2])
-        units = Units.of(first_look(pixels, mask), pixels.dtype, height * width)
+        units = Units.of(first_look(pixels, mask).values, pixels.dtype, height * width)
     least = np.inf
     for _ in range(MOST_STEPS if steps == "converge" else steps):
         step, done = over_chunks("refine", _step, _merge, [pixels, mask], centers, space, units)

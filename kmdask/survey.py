@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import dask
-import dask.array as da
 import numpy as np
 
 from kmdask.cells import AXES, CellCounter, Grid, Units
 from kmdask.colors import ColorCounter, Counter, WeightedColors
 from kmdask.errors import ParameterError
-from kmdask.look import first_look
+from kmdask.look import Look, first_look
 from kmdask.pixels import checked, countable
-from kmdask.space import Space, product
+from kmdask.space import Space, product, project
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import dask.array as da
     import numpy.typing as npt
 
     from kmdask.look import Window
@@ -27,9 +27,6 @@ Scale: TypeAlias = "Literal['std'] | Sequence[float] | None"
 
 DIGITS = 9
 """Digits of principal axes that are kept: the last ones depend on the threads of the library."""
-
-SAMPLE_ROWS = 1 << 15
-"""Pixels of the first look in a block, when axes are fitted to them across workers."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +131,9 @@ def survey(
     check_pca(pca, bands)
     if countable(pixels) and pca is None and (scale is None or not isinstance(scale, str)):
         return Survey(ColorCounter(bands), None if scale is None else Space(tuple(scale)))
-    sample = first_look(pixels, mask, window)
-    space = _space(sample, scale, pca)
-    return Survey(_counter(pixels, mask, space, sample), space)
+    look = first_look(pixels, mask, window)
+    space = _space(look, scale, pca)
+    return Survey(_counter(pixels, mask, space, look), space)
 
 
 def check_scale(scale: object, bands: int | None = None) -> None:
@@ -164,47 +161,49 @@ def check_pca(pca: object, bands: int | None = None) -> None:
         raise ParameterError(f"pca is a number of components from 1 to {most}; got {pca!r}")
 
 
-def _space(sample: npt.NDArray[np.float64], scale: Scale, pca: int | None) -> Space | None:
+def _space(look: Look, scale: Scale, pca: int | None) -> Space | None:
     if scale is None and pca is None:
         return None
-    factors = np.ones(sample.shape[1])
+    factors = np.ones(look.values.shape[1])
     if isinstance(scale, str):
-        deviation = sample.std(axis=0)
+        deviation = look.values.std(axis=0)
         factors = 1 / np.where(deviation > 0, deviation, 1.0)
     elif scale is not None:
         factors = np.array(scale, np.float64)
     plain = Space(tuple(factors.tolist()))
     if pca is None:
         return plain
-    components = principal_axes(plain.project(sample), pca)
+    components = principal_axes(look, plain, pca)
     return Space(plain.scale, tuple(map(tuple, components.tolist())))
 
 
-def principal_axes(sample: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.float64]:
-    """Fit principal axes to a sample of shape (n, feature), across workers; the longest first."""
+def principal_axes(look: Look, space: Space | None, n: int) -> npt.NDArray[np.float64]:
+    """Fit principal axes to the features of a sample, across workers; the longest first.
+
+    Returns
+    -------
+    float64 array of shape (at most n, feature)
+    """
     from dask_ml.decomposition import PCA
 
-    if len(sample) <= sample.shape[1] or not np.ptp(sample, axis=0).any():
-        return np.eye(sample.shape[1])[:n]
-    n = min(n, sample.shape[1])
-    rows = da.from_array(sample, chunks=(max(SAMPLE_ROWS, sample.shape[1]), -1))
-    model = PCA(n_components=n, svd_solver="full").fit(rows)
+    rows = project(look.rows, space)
+    samples, features = rows.shape
+    if samples <= features or not np.ptp(look.values, axis=0).any():
+        return np.eye(features)[:n]
+    model = PCA(n_components=min(n, features), svd_solver="full").fit(rows)
     axes: npt.NDArray[np.float64] = np.round(model.components_, DIGITS)
     return axes
 
 
 def _counter(
-    pixels: da.Array,
-    mask: da.Array | None,
-    space: Space | None,
-    sample: npt.NDArray[np.float64] | None,
+    pixels: da.Array, mask: da.Array | None, space: Space | None, look: Look | None
 ) -> Counter:
     if countable(pixels):
         return ColorCounter(int(pixels.shape[2]))
-    if sample is None:
-        sample = first_look(pixels, mask)
+    if look is None:
+        look = first_look(pixels, mask)
     height, width, bands = map(int, pixels.shape)
     matrix = np.eye(bands) if space is None else space.matrix
-    features = sample if space is None else space.project(sample)
-    axes = product(matrix, principal_axes(features, AXES).T)
-    return CellCounter(Grid.of(sample, axes, Units.of(sample, pixels.dtype, height * width)))
+    axes = product(matrix, principal_axes(look, space, AXES).T)
+    units = Units.of(look.values, pixels.dtype, height * width)
+    return CellCounter(Grid.of(look.values, axes, units))
