@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import warnings
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
 
 OPENING_ERRORS = (AttributeError, LookupError, OSError, TypeError, ValueError)
 """What zarr raises on metadata that are not there, or are not what they should be."""
+
+DECODING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What zarr's codecs raise on damaged chunks; coordinates have such too."""
 
 NAMED = 10
 """Arrays that an error lists."""
@@ -76,7 +91,7 @@ def find_array(path: str) -> Found:
             if isinstance(node, zarr.Group):
                 return _described(path, *_choose(path, store, inner, node))
             return _described(path, store, inner, node, None)
-        except OPENING_ERRORS as error:
+        except DECODING_ERRORS as error:
             if isinstance(error, SourceError):
                 raise
             raise SourceError(f"{path!r} is damaged: {error}; write it again") from error

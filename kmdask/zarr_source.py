@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ import zarr
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.georef import Georef
 from kmdask.layout import Layout, lay_out
-from kmdask.zarr_groups import OPENING_ERRORS, find_array
+from kmdask.zarr_groups import DECODING_ERRORS, OPENING_ERRORS, find_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,18 +21,6 @@ if TYPE_CHECKING:
     from kmdask.bands import Band
 
 __all__ = ["OPENING_ERRORS", "ZarrSource"]
-
-DECODING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    TypeError,
-    zlib.error,
-    lzma.LZMAError,
-)
-"""What zarr's codecs raise on damaged chunks."""
 
 LARGEST_CHUNK = 1 << 30
 """Bytes of a chunk of the file that is let be decoded, which happens as a whole."""

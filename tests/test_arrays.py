@@ -416,6 +416,14 @@ def test_coordinates_that_are_not_even(tmp_path):
     assert open_raster(path).georef.transform is None
 
 
+def test_damaged_coordinates(tmp_path):
+    arrays = {"scene": values((3, 4), "uint8"), "y": np.arange(3.0), "x": np.arange(4.0)}
+    path = make_group(tmp_path / "a.zarr", arrays, scene={"dimension_names": ("y", "x")})
+    (path / "x" / "c" / "0").write_bytes(b"no zstd")
+    with pytest.raises(SourceError, match=r"a\.zarr"):
+        open_raster(path)
+
+
 def test_huge_zarr_chunks_are_refused(tmp_path):
     path = tmp_path / "a.zarr"
     zarr.create_array(path, shape=(100, 100), dtype="uint8", chunks=(10, 10))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 from kmdask import KmdaskError, UnsupportedImageError, open_raster
@@ -208,3 +209,28 @@ def test_the_memory_of_a_bomb_within_a_tile_is_bounded(tmp_path, write_raster):
     Image.new("L", (20_000, 20_000)).save(stream, "PNG")
     (tmp_path / "a.png").write_bytes(stream.getvalue())
     assert open_raster(tmp_path / "a.png").shape == (20_000, 20_000)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_mutated_zarr_metadata(tmp_path, zarr_format):
+    path = tmp_path / "broken.zarr"
+    scales = [{"axes": [{"name": n} for n in "cyx"], "datasets": [{"path": "0"}]}]
+    group = zarr.create_group(path, zarr_format=zarr_format, attributes={"multiscales": scales})
+    group.create_array("0", data=np.ones((3, 30, 40), np.uint16), chunks=(1, 16, 16))
+    files = [file for file in path.rglob("*z*") if file.is_file()]
+    whole = {file: file.read_bytes() for file in files}
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        for file, content in whole.items():
+            file.write_bytes(content)
+        file = files[rng.integers(len(files))]
+        broken = bytearray(whole[file])
+        for _ in range(rng.integers(1, 4)):
+            broken[rng.integers(len(broken))] = rng.choice(list(b'0129"{}[],:antuxy-e\xff'))
+        file.write_bytes(broken)
+        try:
+            opened = open_raster(path)
+            if opened.pixels.nbytes < 1 << 24:
+                opened.pixels.compute()
+        except KmdaskError as error:
+            assert "broken" in str(error)  # noqa: PT017  most damage is found, some is none
