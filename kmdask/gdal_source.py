@@ -131,7 +131,11 @@ class RasterioSource:
         bands = len(self.bands)
         out = np.empty((bands + self.masked, window.height, window.width), self.dtype)
         try:
-            stored = self._stored(dataset, window, out[:bands])
+            if self._with_alpha(dataset):
+                dataset.read([*self.choice.indexes, self.validity.alpha], window=window, out=out)
+                stored = out[:bands]
+            else:
+                stored = self._stored(dataset, window, out[:bands])
             if self.masked:
                 self._mask(dataset, window, stored, out[bands])
         except gdal.ERRORS as error:
@@ -143,6 +147,13 @@ class RasterioSource:
             return np.moveaxis(out, 0, 2)
         # Raised out here, without GDAL's error in its chain: that one cannot be unpickled.
         raise failure
+
+    def _with_alpha(self, dataset: Any) -> bool:
+        """Whether the bands and alpha can be read at once, as they are decoded."""
+        alpha, choice = self.validity.alpha, self.choice
+        if alpha is None or self.validity.mask or choice.shown != STORED:
+            return False
+        return bool(dataset.dtypes[alpha - 1] == choice.stored)
 
     def _stored(self, dataset: Any, window: Window, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Read the bands into `out`; return them as they are stored."""
@@ -159,11 +170,11 @@ class RasterioSource:
     ) -> None:
         """Write into `out` what is valid."""
         told = self.validity
-        out[...] = dataset.read_masks(told.masks[0], window=window) if told.masks else 1
-        for number in told.masks[1:]:
-            out[dataset.read_masks(number, window=window) != 0] = 1
-        if told.alpha:
-            out[dataset.read(told.alpha, window=window) == 0] = 0
+        if not self._with_alpha(dataset):
+            first = self.choice.indexes[0]
+            out[...] = dataset.read_masks(first, window=window) if told.mask else 1
+            if told.alpha:
+                out[dataset.read(told.alpha, window=window) == 0] = 0
         if told.transparent:
             out[np.isin(stored[0], told.transparent)] = 0
         if told.values:

@@ -102,11 +102,17 @@ def _taken(sample: Delayed) -> tuple[Delayed, npt.NDArray[np.float64]]:
 def _spread(sample: Delayed, n: int, bands: int) -> da.Array:
     sizes = split(n, ROWS)
     starts = np.cumsum((0, *sizes[:-1])).tolist()
+    part = dask.delayed(_rows, pure=True)
     blocks = [
-        da.from_delayed(sample[start : start + size], (size, bands), np.float64)
+        da.from_delayed(part(sample, start, size), (size, bands), np.float64)
         for start, size in zip(starts, sizes, strict=True)
     ]
-    return da.concatenate(blocks)
+    rows: da.Array = da.concatenate(blocks)
+    return rows
+
+
+def _rows(sample: npt.NDArray[np.float64], start: int, size: int) -> npt.NDArray[np.float64]:
+    return sample[start : start + size]
 
 
 def _cutting(pixels: da.Array, mask: da.Array | None) -> Window:

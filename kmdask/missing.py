@@ -98,11 +98,21 @@ def valid_values(pixels: npt.NDArray[Any], nodata: Nodata) -> npt.NDArray[np.boo
     valid = np.full(pixels.shape[:2], None in nodata)
     for band, value in enumerate(nodata):
         if value is not None and None not in nodata:
-            valid |= pixels[:, :, band] != rounded(value, pixels.dtype)
+            valid |= _differs(pixels[:, :, band], value)
     if pixels.dtype.kind == "f":
         for band in range(pixels.shape[2]):
             valid &= np.isfinite(pixels[:, :, band])
     return valid
+
+
+def _differs(values: npt.NDArray[Any], nodata: float) -> npt.NDArray[np.bool_]:
+    dtype = values.dtype
+    if dtype.kind != "f" or not math.isfinite(nodata):
+        return np.asarray(values != rounded(nodata, dtype))
+    # As in GDAL, for nodata values are kept as text, which may be off in the last digits.
+    near = 4 * float(np.finfo(dtype).eps) * abs(nodata)
+    low, high = rounded(nodata - near, dtype), rounded(nodata + near, dtype)
+    return np.asarray((values < low) | (values > high))
 
 
 def rounded(value: float, dtype: np.dtype[Any]) -> Any:
