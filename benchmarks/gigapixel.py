@@ -26,7 +26,7 @@ from typing import Any
 from scene import SIZES, build
 
 from kmdask.chunks import SHARD
-from kmdask.sources import find_source
+from kmdask.reading.sources import find_source
 
 
 @dataclass(frozen=True)

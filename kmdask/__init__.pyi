@@ -1,6 +1,5 @@
 from .bands import Band as Band
 from .client import connect as connect
-from .colors import WeightedColors as WeightedColors
 from .display import Colormap as Colormap
 from .display import Display as Display
 from .errors import BundleError as BundleError
@@ -13,13 +12,17 @@ from .errors import ParameterError as ParameterError
 from .errors import SourceError as SourceError
 from .errors import SourceNotFoundError as SourceNotFoundError
 from .errors import UnsupportedImageError as UnsupportedImageError
-from .fit import fit_palette as fit_palette
+from .fitting.colors import WeightedColors as WeightedColors
+from .fitting.fit import fit_palette as fit_palette
+from .fitting.kmeans import KMeans as KMeans
+from .fitting.refine import refine_centers as refine_centers
+from .fitting.space import Space as Space
+from .fitting.survey import Survey as Survey
+from .fitting.survey import count_colors as count_colors
+from .fitting.survey import survey as survey
 from .georef import Georef as Georef
 from .georef import GroundControlPoint as GroundControlPoint
 from .image import CompressedImage as CompressedImage
-from .kmeans import KMeans as KMeans
-from .levels import Level as Level
-from .levels import pyramid as pyramid
 from .metrics import Metrics as Metrics
 from .metrics import measure as measure
 from .palette import Palette as Palette
@@ -27,13 +30,10 @@ from .palette import decode as decode
 from .palette import encode as encode
 from .pipeline import compress as compress
 from .pipeline import open as open
-from .raster import Raster as Raster
-from .raster import open_raster as open_raster
-from .refine import refine_centers as refine_centers
+from .reading.raster import Raster as Raster
+from .reading.raster import open_raster as open_raster
 from .report import Report as Report
-from .space import Space as Space
-from .survey import Survey as Survey
-from .survey import count_colors as count_colors
-from .survey import survey as survey
+from .writing.levels import Level as Level
+from .writing.levels import pyramid as pyramid
 
 __version__: str

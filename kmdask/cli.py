@@ -173,7 +173,7 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
 
     Of a bundle, how it came about; of an image, what kmdask sees in it and would need to read it.
     """
-    from kmdask import store
+    from kmdask.writing import store
 
     set_up(quiet=quiet, verbose=verbose)
     if any((Path(path) / part).exists() for part in (store.IMAGE, store.REPORT)):
@@ -183,7 +183,7 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
             image = CompressedImage.read(Path(path))
         show(image, as_json=as_json)
         return
-    from kmdask.describe import describe
+    from kmdask.reading.describe import describe
 
     with plain_errors():
         seen = describe(path)
@@ -207,8 +207,8 @@ def decompress(
 
     Its ending says in which form: .tif and .tiff are a GeoTIFF, .zarr is a zarr group.
     """
-    from kmdask import decompress as colors
-    from kmdask.raster import size_of
+    from kmdask.reading.raster import size_of
+    from kmdask.writing import decompress as colors
 
     told = set_up(quiet=quiet, verbose=verbose)
     path = Path(dst)
@@ -276,7 +276,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         "colours": f"{report.colors:,} {'' if report.exact_colors else 'groups of them '}"
         f"in the source, {report.k_used} in the palette"
         + (f" (k={report.k} asked)" if report.k != report.k_used else ""),
-        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.3f}",
+        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}",
         "size": f"{_bytes(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
         + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.bands import Band
-    from kmdask.colors import WeightedColors
+    from kmdask.fitting.colors import WeightedColors
     from kmdask.palette import Palette
 
 STRETCH = (2.0, 98.0)

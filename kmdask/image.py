@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kmdask import store
 from kmdask.display import Colormap, Display
 from kmdask.errors import BundleError
-from kmdask.missing import fill_of
 from kmdask.palette import Palette, decode
+from kmdask.reading.missing import fill_of
 from kmdask.report import Report
+from kmdask.writing import store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
+from kmdask.fitting.search import prepared
 from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
 from kmdask.kernels.nearest import nearest_pixels
 from kmdask.pixels import ALL_VALID
-from kmdask.search import prepared
 
 if TYPE_CHECKING:
     import dask.array as da
     import numpy.typing as npt
     from dask.delayed import Delayed
 
-    from kmdask.colors import WeightedColors
+    from kmdask.fitting.colors import WeightedColors
+    from kmdask.fitting.space import Space
     from kmdask.palette import Palette
-    from kmdask.space import Space
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ import numpy as np
 
 from kmdask.display import check_stretch
 from kmdask.errors import ParameterError
-from kmdask.fit import check_k
-from kmdask.refine import check_refine
-from kmdask.survey import check_pca, check_scale
+from kmdask.fitting.fit import check_k
+from kmdask.fitting.refine import check_refine
+from kmdask.fitting.survey import check_pca, check_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kmdask.refine import Refine
-    from kmdask.survey import Scale
+    from kmdask.fitting.refine import Refine
+    from kmdask.fitting.survey import Scale
 
 FORMATS = ("zarr", "tiles", "cog")
 

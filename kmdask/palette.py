@@ -11,17 +11,17 @@ import dask.array as da
 import numpy as np
 
 from kmdask.errors import ParameterError
+from kmdask.fitting.search import prepared
 from kmdask.kernels import colors as kernels
 from kmdask.kernels.nearest import nearest_pixels
 from kmdask.pixels import checked, countable, valid_or_all
-from kmdask.search import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from kmdask.space import Space
+    from kmdask.fitting.space import Space
 
 ENTRIES = 1 << 16
 """Entries that 16-bit indices can tell apart, the one for invalid pixels among them."""

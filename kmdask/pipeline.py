@@ -7,33 +7,33 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from kmdask import store
 from kmdask.bands import fill_values
 from kmdask.client import Connection, connect
-from kmdask.cog import check_cog
 from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
-from kmdask.fit import fit_centers
+from kmdask.fitting.fit import fit_centers
+from kmdask.fitting.refine import refine_centers
+from kmdask.fitting.survey import survey
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
-from kmdask.outputs import sizes_of, write_outputs
 from kmdask.palette import Palette, check_room
 from kmdask.progress import Progress, Silent
-from kmdask.raster import open_raster
-from kmdask.refine import refine_centers
+from kmdask.reading.raster import open_raster
 from kmdask.report import Report, versions
 from kmdask.stages import Stages
-from kmdask.survey import survey
+from kmdask.writing import store
+from kmdask.writing.cog import check_cog
+from kmdask.writing.outputs import sizes_of, write_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sklearn.base import BaseEstimator
 
-    from kmdask.colors import WeightedColors
-    from kmdask.raster import Raster
-    from kmdask.refine import Refine
-    from kmdask.survey import Scale
+    from kmdask.fitting.colors import WeightedColors
+    from kmdask.fitting.refine import Refine
+    from kmdask.fitting.survey import Scale
+    from kmdask.reading.raster import Raster
 
 
 def compress(

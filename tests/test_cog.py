@@ -17,9 +17,10 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rio_cogeo.cogeo import cog_validate
 
-from kmdask import Georef, OutputError, ParameterError, cog
-from kmdask.cog import assemble_cog, check_cog, write_cog_tiles
+from kmdask import Georef, OutputError, ParameterError
 from kmdask.display import Colormap
+from kmdask.writing import cog
+from kmdask.writing.cog import assemble_cog, check_cog, write_cog_tiles
 
 UTM = Georef(CRS.from_epsg(32629).to_wkt(), (10.0, 0.0, 5e5, 0.0, -10.0, 6e6))
 

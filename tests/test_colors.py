@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdask import EmptyImageError, KmdaskError, colors, count_colors
+from kmdask import EmptyImageError, KmdaskError, count_colors
+from kmdask.fitting import colors
 
 chunks = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
 

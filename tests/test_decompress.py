@@ -29,7 +29,7 @@ from kmdask import (
     store,
 )
 from kmdask.bands import Band
-from kmdask.decompress import Decoded
+from kmdask.writing.decompress import Decoded
 
 assert rioxarray  # gives xarray its accessor
 

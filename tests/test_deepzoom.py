@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from kmdask import OutputError, Palette, decode, encode, pyramid
-from kmdask.deepzoom import write_description, write_levels
 from kmdask.display import Colormap
-from kmdask.preview import write_preview
+from kmdask.writing.deepzoom import write_description, write_levels
+from kmdask.writing.preview import write_preview
 
 PALETTE = Palette.from_centers(
     np.array([[0, 0, 0], [90, 60, 30], [128, 128, 128], [200, 40, 40], [250, 250, 250.0]])

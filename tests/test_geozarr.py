@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
-from kmdask import Georef, geozarr
+from kmdask import Georef
 from kmdask.bands import Band
+from kmdask.writing import geozarr
 
 assert rioxarray  # gives xarray its accessor
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmdask.grey import best_levels
+from kmdask.fitting.grey import best_levels
 
 
 def error(values, counts, levels):

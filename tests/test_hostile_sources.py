@@ -97,8 +97,8 @@ def test_flat_images_are_no_bombs(tmp_path):
     image.save(tmp_path / "a.png")  # 600 megapixels in 80 kB
     image.save(tmp_path / "a.tif", compression="group4")
     for name in ("a.png", "a.tif"):
-        from kmdask.plans import plan_source
-        from kmdask.sources import find_source
+        from kmdask.reading.plans import plan_source
+        from kmdask.reading.sources import find_source
 
         plan_source(find_source(str(tmp_path / name)))
 

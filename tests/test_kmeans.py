@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from kmdask.errors import ParameterError
-from kmdask.kmeans import KMeans
+from kmdask.fitting.kmeans import KMeans
 
 INITS = ["k-means||", "k-means++", "random"]
 

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans as Reference
 
 from kmdask.errors import ParameterError
-from kmdask.lloyd import Farthest, Moments, farthest_rows, lloyd, plus_plus, step, updated_centers
+from kmdask.fitting.lloyd import (
+    Farthest,
+    Moments,
+    farthest_rows,
+    lloyd,
+    plus_plus,
+    step,
+    updated_centers,
+)
 
 
 @settings(max_examples=40, deadline=None)

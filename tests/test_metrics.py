@@ -8,7 +8,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from kmdask import Metrics, Palette, colors, count_colors, measure
+from kmdask import Metrics, Palette, count_colors, measure
+from kmdask.fitting import colors
 
 
 def brute(pixels, valid, palette):

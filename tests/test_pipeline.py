@@ -18,9 +18,9 @@ from PIL import Image
 from sklearn.cluster import DBSCAN, AgglomerativeClustering, KMeans, MiniBatchKMeans
 
 import kmdask
-from kmdask.fit import TOL
+from kmdask.fitting.fit import TOL
+from kmdask.fitting.seeding import best_start
 from kmdask.pipeline import default_output
-from kmdask.seeding import best_start
 
 
 def nearest(pixels, palette):

@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from kmdask.display import Colormap
-from kmdask.png import bit_depth, encode_png
+from kmdask.writing.png import bit_depth, encode_png
 
 CASES = [  # k, transparent, bits
     (1, False, 1),

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from kmdask import SourceError, SourceNotFoundError
-from kmdask.sources import RasterioSource, ZarrSource, find_source
+from kmdask.reading.sources import RasterioSource, ZarrSource, find_source
 
 EVERYTHING = slice(0, 40), slice(0, 50)
 

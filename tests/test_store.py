@@ -15,9 +15,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdask import BundleError, Georef, OutputError, OutputExistsError, Palette, geozarr, store
+from kmdask import BundleError, Georef, OutputError, OutputExistsError, Palette
 from kmdask.bands import Band
-from kmdask.store import (
+from kmdask.writing import geozarr, store
+from kmdask.writing.store import (
     Header,
     create_image,
     publishing,

@@ -1,0 +1,154 @@
+"""Pixels to colours with weights: exact counts of the different colours of an image.
+
+A gigapixel holds some 10**6 different colours, and k-means over all pixels is k-means over the
+different colours, each weighted by how often it occurs. Each chunk is counted where it is read;
+only its list of colours (12 bytes each, never more than there are pixels) travels, and lists are
+added up in a tree.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.delayed import Delayed, delayed
+
+from kmdask.chunks import split
+from kmdask.errors import EmptyImageError
+from kmdask.fitting.look import NOTHING_VALID
+from kmdask.graphs import block_names, over_chunks
+from kmdask.kernels import colors as kernels
+from kmdask.pixels import valid_or_all
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+ROWS = 1 << 19
+"""Colours in a block: fixed, so that sums over blocks do not depend on the cluster."""
+
+
+class ColorTable(NamedTuple):
+    """Different colours and how often each occurs, as it travels between workers."""
+
+    codes: npt.NDArray[np.uint32]
+    """Morton codes, ascending, of shape (n,)."""
+
+    counts: npt.NDArray[np.int64]
+    """Pixels of each colour, of shape (n,)."""
+
+
+@dataclass(frozen=True)
+class WeightedColors:
+    """The colours of an image, each with the number of its pixels, kept on the workers.
+
+    The different colours themselves where they are few enough to be counted, as those of up to
+    three bands of 8 bits are; else the means of cells of similar colours. Rows are sorted by code,
+    so that near rows are near colours.
+    """
+
+    colors: da.Array
+    """float32 (counted) or float64 (cells) array of shape (n, band), in the units of the image."""
+
+    counts: da.Array
+    """int64 array of shape (n,), in the same blocks of rows."""
+
+    codes: da.Array
+    """uint32 array of shape (n,), ascending: codes with the same first bits are near colours."""
+
+    pixels: int
+    """Number of valid pixels: the sum of the counts."""
+
+    low: float
+    """Least value of any band of a valid pixel, or 0 of 8-bit pixels."""
+
+    high: float
+    """Greatest value of any band of a valid pixel, or 255 of 8-bit pixels."""
+
+    exact: bool = True
+    """Whether these are the different colours; else they are the means of cells."""
+
+    def __len__(self) -> int:
+        return int(self.colors.shape[0])
+
+
+class Counter(Protocol):
+    """A way from pixels to weighted colours, in two steps: one pass, and what is made of it."""
+
+    def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
+        """Return the result of the pass, lazily, and an array of one element per chunk."""
+
+    def colors(self, table: Delayed) -> WeightedColors:
+        """Make weighted colours of the persisted result.
+
+        Raises
+        ------
+        EmptyImageError
+            If no pixel is valid.
+        """
+
+
+@dataclass(frozen=True)
+class ColorCounter:
+    """Counts the different colours of an image of up to three bands of 8 bits."""
+
+    bands: int
+
+    def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
+        """Count the colours, lazily; the result is a `ColorTable`."""
+        return over_chunks("count", _count, _merge, [pixels, mask])
+
+    def colors(self, table: Delayed) -> WeightedColors:
+        """Spread a persisted `ColorTable` over blocks of rows."""
+        n, pixels = dask.compute(delayed(_totals)(table))[0]
+        if n == 0:
+            raise EmptyImageError(NOTHING_VALID)
+        rows = split(n, ROWS)
+        names = block_names("colors", table.key, len(rows))
+        columns: list[list[da.Array]] = [[], [], []]
+        for i, name in enumerate(names):
+            part = delayed(_rows, pure=True, nout=3)(
+                table, i * ROWS, self.bands, dask_key_name=name
+            )
+            columns[0].append(da.from_delayed(part[0], (rows[i], self.bands), np.float32))
+            columns[1].append(da.from_delayed(part[1], (rows[i],), np.int64))
+            columns[2].append(da.from_delayed(part[2], (rows[i],), np.uint32))
+        colors, counts, codes = dask.persist(*map(da.concatenate, columns))
+        return WeightedColors(colors, counts, codes, pixels, low=0.0, high=255.0)
+
+
+_scratch = threading.local()
+
+
+def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> ColorTable:
+    # The table is kept per thread: paging in 64 MiB afresh costs more than counting a chunk.
+    # It is set aside while in use, so that what a failure leaves in it is not counted again.
+    table = _scratch.__dict__.pop("table", None)
+    if table is None:
+        table = np.zeros(1 << kernels.CODE_BITS, np.uint32)
+    counted = ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
+    _scratch.table = table
+    return counted
+
+
+def _merge(tables: list[ColorTable]) -> ColorTable:
+    # Lists of millions of colours add up several times faster in a table than pair by pair.
+    table = np.zeros(1 << kernels.CODE_BITS, np.int64)
+    for codes, counts in tables:
+        kernels.add(codes, counts, table)
+    return ColorTable(*kernels.drain(table))
+
+
+def _totals(table: ColorTable) -> tuple[int, int]:
+    return table.codes.size, int(table.counts.sum())
+
+
+def _rows(
+    table: ColorTable, start: int, bands: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+    rows = slice(start, start + ROWS)
+    colors = kernels.decode_codes(table.codes[rows], bands)
+    return colors.astype(np.float32), table.counts[rows], table.codes[rows]

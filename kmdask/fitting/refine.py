@@ -1,0 +1,147 @@
+"""Lloyd's algorithm over all pixels of an image, from centres that were fitted to cells of them.
+
+The mean of a cell stands for all of its pixels, which is nearly right; a step or two over the
+pixels themselves takes most of what is left. Sums are whole numbers, so that neither chunks nor
+workers change a bit of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import dask
+import numpy as np
+
+from kmdask.errors import ParameterError
+from kmdask.fitting.cells import Units
+from kmdask.fitting.look import first_look
+from kmdask.fitting.search import prepared
+from kmdask.graphs import over_chunks
+from kmdask.kernels.nearest import moments_of_pixels
+from kmdask.pixels import checked, valid_or_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import dask.array as da
+    import numpy.typing as npt
+
+    from kmdask.fitting.space import Space
+
+Refine: TypeAlias = "int | Literal['converge']"
+
+MOST_STEPS = 100
+"""Steps until convergence at most."""
+
+TOL = 1e-4
+"""Share of the mean squared error that a step has to gain, or it is the last one."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What a step has to know of the pixels; moments add up."""
+
+    sums: npt.NDArray[np.int64]
+    """Sum of the pixels nearest to each centre, in units, of shape (k, band)."""
+
+    counts: npt.NDArray[np.int64]
+    """Number of these pixels, of shape (k,)."""
+
+    inertia: float
+    """Sum of their squared distances."""
+
+
+def refine_centers(
+    pixels: da.Array,
+    mask: da.Array | None,
+    centers: npt.NDArray[np.float64],
+    *,
+    space: Space | None = None,
+    steps: Refine = 2,
+    units: Units | None = None,
+    run: Callable[..., tuple[Any, ...]] = dask.persist,
+) -> npt.NDArray[np.float64]:
+    """Take steps of Lloyd's algorithm over all valid pixels.
+
+    Each is one pass: every pixel goes to its nearest centre, and every centre to the mean of its
+    pixels. One without pixels stays where it is.
+
+    Parameters
+    ----------
+    pixels : dask array of shape (y, x, band)
+    mask : dask array of shape (y, x), optional
+        0 where a pixel is invalid.
+    centers : float64 array of shape (k, band)
+    space : Space, optional
+        Where distances are measured.
+    steps : int or "converge", default 2
+        How many; "converge" goes on until a step gains less than a ten-thousandth of the error.
+    units : Units, optional
+        What sums are made in; by default those of a first look.
+    run : callable, default `dask.persist`
+        Computes lazy collections and returns them persisted.
+
+    Returns
+    -------
+    float64 array of shape (k, band)
+
+    References
+    ----------
+    S. Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory
+    28 (1982) 129-137.
+    """
+    pixels, mask = checked(pixels, mask)
+    if units is None:
+        height, width = map(int, pixels.shape[:2])
+        units = Units.of(first_look(pixels, mask).values, pixels.dtype, height * width)
+    least = np.inf
+    for _ in range(MOST_STEPS if steps == "converge" else steps):
+        step, done = over_chunks("refine", _step, _merge, [pixels, mask], centers, space, units)
+        moments: Moments = dask.compute(run(step, done)[0])[0]
+        found = moments.counts > 0
+        centers = centers.copy()
+        centers[found] = units.values(moments.sums[found], moments.counts[found])
+        if steps == "converge" and moments.inertia >= (1 - TOL) * least:
+            break
+        least = moments.inertia
+    return centers
+
+
+def check_refine(steps: object) -> Refine:
+    """Return how many steps; raise a `ParameterError` unless they are a number or "converge"."""
+    if steps == "converge":
+        return "converge"
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
+        msg = f"refine is a number of passes, 0 or more, or 'converge'; got {steps!r}"
+        raise ParameterError(msg)
+    return int(steps)
+
+
+def _step(
+    pixels: npt.NDArray[Any],
+    mask: npt.NDArray[np.uint8] | None,
+    centers: npt.NDArray[np.float64],
+    space: Space | None,
+    units: Units,
+) -> Moments:
+    sums, counts = np.zeros(centers.shape, np.int64), np.zeros(len(centers), np.int64)
+    inertia = moments_of_pixels(
+        pixels,
+        valid_or_all(mask),
+        *prepared(centers, space),
+        units.offset,
+        units.quantum,
+        units.limit,
+        sums,
+        counts,
+    )
+    return Moments(sums, counts, inertia)
+
+
+def _merge(parts: list[Moments]) -> Moments:
+    return Moments(
+        sums=np.sum([part.sums for part in parts], axis=0),
+        counts=np.sum([part.counts for part in parts], axis=0),
+        inertia=sum(part.inertia for part in parts),
+    )

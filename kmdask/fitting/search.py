@@ -1,0 +1,54 @@
+"""The nearest of many centres, for pixels of any type: what each process prepares once."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kmdask.kernels.nearest import Search, search_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from kmdask.fitting.space import Space
+
+KEPT = 4
+"""Sets of centres that a process keeps prepared."""
+
+_preparing = threading.Lock()
+
+
+def prepared(
+    centers: npt.NDArray[np.float64], space: Space | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Search]:
+    """Prepare the search for the nearest of some centres, once in each process.
+
+    Parameters
+    ----------
+    centers : float64 array of shape (k, band)
+    space : Space, optional
+        Where distances are measured.
+
+    Returns
+    -------
+    tuple
+        What the kernels of `kmdask.kernels.nearest` take: the projection, the scale, the search.
+    """
+    # One thread prepares, the others wait for it.
+    with _preparing:
+        return _prepare(centers.tobytes(), centers.shape, space)
+
+
+@lru_cache(maxsize=KEPT)
+def _prepare(
+    centers: bytes, shape: tuple[int, int], space: Space | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Search]:
+    rows = np.frombuffer(centers, np.float64).reshape(shape)
+    scale = np.ones(shape[1]) if space is None else np.array(space.scale, np.float64)
+    if space is not None and space.components:
+        matrix = space.matrix
+        return matrix, scale, search_of(space.project(rows))
+    return np.empty((0, 0)), scale, search_of(rows * scale)

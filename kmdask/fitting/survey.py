@@ -1,0 +1,209 @@
+"""How the colours of an image are to be taken: counted or gathered in cells, in which space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import dask
+import numpy as np
+
+from kmdask.errors import ParameterError
+from kmdask.fitting.cells import AXES, CellCounter, Grid, Units
+from kmdask.fitting.colors import ColorCounter, Counter, WeightedColors
+from kmdask.fitting.look import Look, first_look
+from kmdask.fitting.space import Space, product, project
+from kmdask.pixels import checked, countable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import dask.array as da
+    import numpy.typing as npt
+
+    from kmdask.fitting.look import Window
+
+Scale: TypeAlias = "Literal['std'] | Sequence[float] | None"
+
+DIGITS = 9
+"""Digits of principal axes that are kept: the last ones depend on the threads of the library."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first look at an image decides."""
+
+    counter: Counter
+    """Turns pixels into weighted colours."""
+
+    space: Space | None
+    """Where distances are measured; None for the bands as they are."""
+
+    @property
+    def units(self) -> Units | None:
+        """What sums of pixels are made in, where their colours are too many to be counted."""
+        return self.counter.grid.units if isinstance(self.counter, CellCounter) else None
+
+
+def count_colors(
+    pixels: da.Array, mask: da.Array | None = None, *, space: Space | None = None
+) -> WeightedColors:
+    """Count the colours of an image.
+
+    Of up to three bands of 8 bits every different colour, in one pass over the pixels. Of more or
+    deeper bands the occupied cells of a grid, with exact counts and sums, after a first look at a
+    sample. On return they are counted, and the result stays where Dask's scheduler keeps it.
+
+    Parameters
+    ----------
+    pixels : dask array of shape (y, x, band), of integers or floating-point numbers
+    mask : dask array of shape (y, x), optional
+        0 where a pixel is invalid and not counted. By default every pixel is valid, but for those
+        that are not finite.
+    space : Space, optional
+        Where distances are going to be measured: cells are long where that does no harm.
+
+    Returns
+    -------
+    WeightedColors
+
+    Raises
+    ------
+    ParameterError
+        If the arrays are not as said.
+    EmptyImageError
+        If no pixel is valid.
+
+    Examples
+    --------
+    >>> import dask.array as da, numpy as np
+    >>> pixels = da.from_array(np.array([[[255, 0, 0], [0, 0, 9], [255, 0, 0]]], np.uint8))
+    >>> counted = count_colors(pixels)
+    >>> counted.colors.compute()
+    array([[  0.,   0.,   9.],
+           [255.,   0.,   0.]], dtype=float32)
+    >>> counted.counts.compute()
+    array([1, 2])
+    """
+    pixels, mask = checked(pixels, mask)
+    counter = _counter(pixels, mask, space, None)
+    (table,) = dask.persist(counter.table(pixels, mask)[0])
+    return counter.colors(table)
+
+
+def survey(
+    pixels: da.Array,
+    mask: da.Array | None = None,
+    *,
+    scale: Scale = None,
+    pca: int | None = None,
+    window: Window | None = None,
+) -> Survey:
+    """Decide how the colours of an image are taken, and where distances are measured.
+
+    Parameters
+    ----------
+    pixels : dask array of shape (y, x, band)
+    mask : dask array of shape (y, x), optional
+        0 where a pixel is invalid.
+    scale : "std" or sequence of float, optional
+        What bands are weighted by: a factor each, or the reciprocal of each one's standard
+        deviation.
+    pca : int, optional
+        Number of principal components, of the weighted bands, to measure distances between.
+    window : callable, optional
+        See `kmdask.fitting.look.first_look`.
+
+    Returns
+    -------
+    Survey
+
+    Raises
+    ------
+    ParameterError
+        If a parameter does not fit the bands.
+    EmptyImageError
+        If no pixel is valid.
+    """
+    pixels, mask = checked(pixels, mask)
+    bands = int(pixels.shape[2])
+    check_scale(scale, bands)
+    check_pca(pca, bands)
+    if countable(pixels) and pca is None and (scale is None or not isinstance(scale, str)):
+        return Survey(ColorCounter(bands), None if scale is None else Space(tuple(scale)))
+    look = first_look(pixels, mask, window)
+    space = _space(look, scale, pca)
+    return Survey(_counter(pixels, mask, space, look), space)
+
+
+def check_scale(scale: object, bands: int | None = None) -> None:
+    """Raise a `ParameterError` unless a scale is None, "std" or positive numbers, one per band."""
+    if scale is None or (isinstance(scale, str) and scale == "std"):
+        return
+    listed = isinstance(scale, list | tuple | np.ndarray)
+    numbers = listed and all(
+        isinstance(factor, int | float | np.number) and 0 < factor < np.inf
+        for factor in scale  # type: ignore[attr-defined]
+    )
+    if not numbers or (bands is not None and len(scale) != bands):  # type: ignore[arg-type]
+        count = "one for each band" if bands is None else f"one for each of the {bands} bands"
+        msg = f"scale is 'std' or positive numbers, {count}; got {scale!r}"
+        raise ParameterError(msg)
+
+
+def check_pca(pca: object, bands: int | None = None) -> None:
+    """Raise a `ParameterError` unless pca is None or a number of components there can be."""
+    if pca is None:
+        return
+    whole = isinstance(pca, int | np.integer) and not isinstance(pca, bool) and pca >= 1
+    if not whole or (bands is not None and pca > bands):  # type: ignore[operator]
+        most = "the number of bands" if bands is None else f"the {bands} bands there are"
+        raise ParameterError(f"pca is a number of components from 1 to {most}; got {pca!r}")
+
+
+def _space(look: Look, scale: Scale, pca: int | None) -> Space | None:
+    if scale is None and pca is None:
+        return None
+    factors = np.ones(look.values.shape[1])
+    if isinstance(scale, str):
+        deviation = look.values.std(axis=0)
+        factors = 1 / np.where(deviation > 0, deviation, 1.0)
+    elif scale is not None:
+        factors = np.array(scale, np.float64)
+    plain = Space(tuple(factors.tolist()))
+    if pca is None:
+        return plain
+    components = principal_axes(look, plain, pca)
+    return Space(plain.scale, tuple(map(tuple, components.tolist())))
+
+
+def principal_axes(look: Look, space: Space | None, n: int) -> npt.NDArray[np.float64]:
+    """Fit principal axes to the features of a sample, across workers; the longest first.
+
+    Returns
+    -------
+    float64 array of shape (at most n, feature)
+    """
+    from dask_ml.decomposition import PCA
+
+    rows = project(look.rows, space)
+    samples, features = rows.shape
+    if samples <= features or not np.ptp(look.values, axis=0).any():
+        return np.eye(features)[:n]
+    model = PCA(n_components=min(n, features), svd_solver="full").fit(rows)
+    axes: npt.NDArray[np.float64] = np.round(model.components_, DIGITS)
+    return axes
+
+
+def _counter(
+    pixels: da.Array, mask: da.Array | None, space: Space | None, look: Look | None
+) -> Counter:
+    if countable(pixels):
+        return ColorCounter(int(pixels.shape[2]))
+    if look is None:
+        look = first_look(pixels, mask)
+    height, width, bands = map(int, pixels.shape)
+    matrix = np.eye(bands) if space is None else space.matrix
+    axes = product(matrix, principal_axes(look, space, AXES).T)
+    units = Units.of(look.values, pixels.dtype, height * width)
+    return CellCounter(Grid.of(look.values, axes, units))

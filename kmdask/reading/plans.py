@@ -1,0 +1,97 @@
+"""What reading a source takes, and what is refused before any of it is spent.
+
+Headers are cheap to forge: a file of 100 bytes can claim 2**31 x 2**31 pixels. Three rules, none of
+which an honest image meets:
+
+- No more than `MOST_PIXELS` pixels and `MOST_CHUNKS` chunks: what a scheduler can hold.
+- No more than `MOST_SQUARE` bytes in the smallest chunk there is, so many bands an image may have.
+- A file that has to be copied first, as it can only be decoded from the first row on, may unfold
+  to at most `MOST_UNFOLDED` times its size. The coders of such files cannot do more: deflate
+  reaches 1032 times, the LZW of GIF 2730 times, JPEG less than 600; one bit a pixel becomes eight.
+  Up to `SMALL` bytes anything goes.
+
+(Blocks that can be decoded one by one but are huge are refused where sources are opened.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kmdask.chunks import TILE, ReadPlan, ceil_div, plan_reads
+from kmdask.errors import UnsupportedImageError
+
+if TYPE_CHECKING:
+    from kmdask.reading.layout import Layout
+    from kmdask.reading.sources import Source
+
+MOST_PIXELS = 10**13
+MOST_CHUNKS = 1 << 19
+MOST_SQUARE = 1 << 30
+MOST_UNFOLDED = 8 * 2731
+SMALL = 1 << 30
+
+
+def sample_bytes(source: Source) -> int:
+    """Bytes of the samples of one pixel, the mask among them."""
+    return (len(source.bands) + source.masked) * source.dtype.itemsize
+
+
+def plan_source(source: Source) -> ReadPlan:
+    """Choose the chunks in which a source is read.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If it claims more than any image has.
+    """
+    pixel_bytes = sample_bytes(source)
+    plan = _plan(source.path, source.shape, source.block, pixel_bytes)
+    if plan.spool:
+        height, width = source.shape
+        _check_unfolding(source, height * width * pixel_bytes)
+    return plan
+
+
+def plan_array(name: str, layout: Layout) -> ReadPlan:
+    """Choose the chunks into which an array in Python is cut, as `plan_source` does."""
+    pixel_bytes = (len(layout.bands) + layout.masked) * layout.dtype.itemsize
+    return _plan(name, layout.shape, (1, 1), pixel_bytes)
+
+
+def _plan(name: str, shape: tuple[int, int], block: tuple[int, int], pixel_bytes: int) -> ReadPlan:
+    height, width = shape
+    size = f"{width} x {height} pixels"
+    if height * width > MOST_PIXELS:
+        raise UnsupportedImageError.of(name, f"it claims {size}, more than {MOST_PIXELS:.0e}")
+    if pixel_bytes * TILE * TILE > MOST_SQUARE:
+        reason = (
+            f"its bands take {pixel_bytes} bytes a pixel, more than {MOST_SQUARE // TILE**2}: "
+            "choose some of them by `bands`"
+        )
+        raise UnsupportedImageError.of(name, reason)
+    plan = plan_reads(shape, block, pixel_bytes)
+    rows, columns = plan.chunk
+    chunks = ceil_div(height, rows) * ceil_div(width, columns)
+    if chunks > MOST_CHUNKS:
+        reason = f"{size} are {chunks} chunks to read, more than {MOST_CHUNKS}"
+        raise UnsupportedImageError.of(name, reason)
+    return plan
+
+
+def size_of(path: str | Path) -> int:
+    """Size in bytes of a file, or of all files in a directory; 0 if it is not a local path."""
+    path = Path(path)
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size if path.exists() else 0
+
+
+def _check_unfolding(source: Source, unfolded: int) -> None:
+    stored = size_of(source.location)
+    if stored and unfolded > max(SMALL, MOST_UNFOLDED * stored):
+        reason = (
+            f"it is {stored} bytes and claims to hold {unfolded}, more than {MOST_UNFOLDED} times "
+            "as many, and would have to be decoded whole: its header is damaged or hostile"
+        )
+        raise UnsupportedImageError.of(source.path, reason)

@@ -1,0 +1,82 @@
+"""Deep Zoom tiles: a pyramid of PNGs that viewers load piece by piece.
+
+References
+----------
+.. [1] "Deep Zoom File Format Overview", Microsoft, 2011: an image is ``name.dzi``, an XML
+   description, beside ``name_files/LEVEL/COLUMN_ROW.png``; level 0 is one pixel, and the last
+   level the full image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+from kmdask.chunks import TILE
+from kmdask.errors import writing
+from kmdask.graphs import write_blocks
+from kmdask.writing.png import encode_png
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import dask.array as da
+    import numpy.typing as npt
+
+    from kmdask.display import Colormap
+
+NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
+
+
+def write_description(path: Path, shape: tuple[int, int]) -> None:
+    """Write the ``.dzi`` file of an image of that many rows and columns."""
+    image = ET.Element("Image", xmlns=NAMESPACE, Format="png", Overlap="0", TileSize=str(TILE))
+    ET.SubElement(image, "Size", Width=str(shape[1]), Height=str(shape[0]))
+    with writing(path):
+        ET.ElementTree(image).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def write_levels(levels: Sequence[da.Array], colormap: Colormap, folder: Path) -> list[da.Array]:
+    """Write the tiles of every level, lazily.
+
+    Parameters
+    ----------
+    levels : sequence of dask arrays of shape (y, x), uint8 or uint16
+        The indices of each pyramid level, the full image first. Chunks are multiples of 512.
+    colormap : Colormap
+        The colours; invalid pixels are transparent.
+    folder : Path
+        The ``_files`` directory; it is created.
+
+    Returns
+    -------
+    list of dask arrays of int64
+        When computed, the tiles are written; one number per chunk, the bytes of its tiles.
+    """
+    writes = []
+    for depth, indices in enumerate(levels):
+        level = folder / str(len(levels) - 1 - depth)
+        with writing(level):
+            level.mkdir(parents=True)
+        writes.append(
+            write_blocks(_write_tiles, indices, "write-tiles", colormap=colormap, folder=level)
+        )
+    return writes
+
+
+def _write_tiles(
+    indices: npt.NDArray[np.integer], colormap: Colormap, folder: Path, block_info: Any = None
+) -> npt.NDArray[np.int64]:
+    (top, _), (left, _) = block_info[0]["array-location"]
+    written = 0
+    for y in range(0, indices.shape[0], TILE):
+        for x in range(0, indices.shape[1], TILE):
+            tile = indices[y : y + TILE, x : x + TILE]
+            png = encode_png(tile, colormap)
+            path = folder / f"{(left + x) // TILE}_{(top + y) // TILE}.png"
+            with writing(path):
+                written += path.write_bytes(png)
+    return np.full((1, 1), written)

@@ -1,0 +1,281 @@
+"""The bundle on disk: its layout, how it is written, and how it comes to stand there whole.
+
+A bundle is a directory::
+
+    scene.kmdask/
+      image.zarr/     zarr v2 group: `indices` (y, x), `palette` (index, band), where it is
+      image.tif       the same as a Cloud Optimized GeoTIFF with a colour table, if asked for
+      tiles.dzi       Deep Zoom description of
+      tiles_files/    the tiles, LEVEL/COLUMN_ROW.png
+      preview.jpg     the level whose longest side is at most 2048 pixels
+      report.json     sizes, quality, timings
+
+It is written under another name beside its target and renamed when all of it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import dask.array as da
+import numpy as np
+import zarr
+
+from kmdask.bands import Band
+from kmdask.chunks import CHUNK, SHARD
+from kmdask.errors import BundleError, writing
+from kmdask.georef import Georef
+from kmdask.graphs import write_blocks
+from kmdask.palette import Palette
+from kmdask.reading.zarr_source import OPENING_ERRORS
+from kmdask.writing import geozarr, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+FORMAT_VERSION = 2
+"""Raised when a bundle could no longer be read by the version before."""
+
+IMAGE, TILES, TILES_FILES = "image.zarr", "tiles.dzi", "tiles_files"
+COG, PREVIEW, REPORT = "image.tif", "preview.jpg", "report.json"
+SCRATCH = "scratch"
+"""Temporary files of a run, inside the directory it writes; gone when the bundle is published."""
+
+INDICES, PALETTE = "indices", "palette"
+"""The arrays of ``image.zarr``."""
+
+ATTRIBUTES = "kmdask"
+"""The attribute of ``image.zarr`` that tells a bundle."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the attributes of ``image.zarr`` say."""
+
+    k: int
+    """Colours asked for."""
+
+    seed: int
+    """Seed of the fit."""
+
+    masked: bool
+    """Whether the index after the palette marks invalid pixels."""
+
+    georef: Georef
+    """Where the image is on the map."""
+
+    bands: tuple[Band, ...]
+    """What the columns of the palette are, at least one."""
+
+    display: dict[str, Any] = field(default_factory=dict)
+    """How tiles and preview show the palette, ready for JSON."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """How the palette was fitted, ready for JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes, ready for JSON."""
+        return {
+            "k": self.k,
+            "seed": self.seed,
+            **self.georef.to_dict(),
+            "bands": [band.to_dict() for band in self.bands],
+            "display": self.display,
+            "options": self.options,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], *, masked: bool) -> Header:
+        """Rebuild from the result of `to_dict`."""
+        kinds = {"k": int, "seed": int, "display": dict, "options": dict}
+        for name, kind in kinds.items():
+            if type(fields[name]) is not kind:
+                raise TypeError(f"{name} is {fields[name]!r}")
+        return cls(
+            masked=masked,
+            georef=Georef.from_dict(fields),
+            bands=tuple(Band.from_dict(band) for band in fields["bands"]),
+            **{name: fields[name] for name in kinds},
+        )
+
+
+@contextmanager
+def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a new directory to write a bundle in, and put it in its place if all goes well.
+
+    Parameters
+    ----------
+    out : Path
+        Where the bundle is to stand.
+    overwrite : bool
+        Whether a bundle that stands there may be replaced. Anything else is never replaced.
+
+    Yields
+    ------
+    Path
+        A directory beside `out`, as in `kmdask.writing.publish.publishing`.
+    """
+    kind = publish.Kind("kmdask bundle", _is_bundle)
+    with publish.publishing(out, kind, overwrite=overwrite) as staging:
+        with writing(out):
+            staging.mkdir()
+            (staging / SCRATCH).mkdir()
+        yield staging
+        with writing(out):
+            shutil.rmtree(staging / SCRATCH)
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        return ATTRIBUTES in zarr.open_group(path / IMAGE, mode="r").attrs
+    except OPENING_ERRORS:
+        return False
+
+
+def create_image(bundle: Path, shape: tuple[int, int], palette: Palette, header: Header) -> None:
+    """Create ``image.zarr`` with its palette and attributes, and no indices yet."""
+    path = bundle / IMAGE
+    k = len(palette.colors)
+    with writing(path):
+        group = geozarr.create_group(path)
+        geozarr.create_image(
+            group,
+            INDICES,
+            shape,
+            header.georef,
+            dtype=np.uint8 if k + header.masked <= 256 else np.uint16,
+            fill_value=k if header.masked else None,
+        )
+        colors = np.asarray(palette.colors)
+        geozarr.write_array(group, PALETTE, ("index", "band"), colors, coordinates="band_name")
+        geozarr.write_bands(group, header.bands)
+        group.attrs[ATTRIBUTES] = {
+            "format_version": FORMAT_VERSION,
+            "nodata": k if header.masked else None,
+            **header.to_dict(),
+        }
+        geozarr.finish_group(path)
+
+
+def write_indices(indices: da.Array, bundle: Path) -> da.Array:
+    """Write indices into the ``image.zarr`` of a bundle, lazily, one task per Dask chunk.
+
+    Parameters
+    ----------
+    indices : dask array of shape (y, x), uint8 or uint16
+        Chunked in any way: pieces of stored chunks are joined first, because two tasks that write
+        parts of one would overwrite each other.
+    bundle : Path
+        Where `create_image` has been.
+
+    Returns
+    -------
+    dask array of int64
+        When computed, the indices are written; one number per Dask chunk, its pixels.
+    """
+    if any(size % CHUNK for sizes in indices.chunks for size in sizes[:-1]):
+        indices = indices.rechunk((SHARD, SHARD))
+    return write_blocks(_write_chunks, indices, "write-zarr", path=bundle / IMAGE / INDICES)
+
+
+def _write_chunks(
+    indices: npt.NDArray[Any], path: Path, block_info: Any = None
+) -> npt.NDArray[np.int64]:
+    region = tuple(slice(*span) for span in block_info[0]["array-location"])
+    with writing(path):
+        array = zarr.open_array(path, mode="r+")
+        if array.fill_value is None:
+            # Then it is not defined what stands in a chunk that is not there.
+            array = array.with_config({"write_empty_chunks": True})
+        array[region] = indices
+    return np.full((1, 1), indices.size)
+
+
+def read_image(bundle: Path) -> tuple[da.Array, Palette, Header]:
+    """Open the ``image.zarr`` of a bundle.
+
+    Returns
+    -------
+    indices : dask array of shape (y, x), uint8 or uint16
+        Lazy, in chunks of at most 4096 x 4096.
+    palette : Palette
+    header : Header
+
+    Raises
+    ------
+    BundleError
+        If there is no bundle at the path, or one that this version cannot read.
+    """
+    indices, colors, header = read_arrays(bundle)
+    with _damage_named(bundle):
+        palette = Palette(colors)
+    return da.from_zarr(indices, chunks=(SHARD, SHARD)), palette, header
+
+
+def read_arrays(bundle: Path) -> tuple[Any, npt.NDArray[Any], Header]:
+    """Open the ``image.zarr`` of a bundle, without Dask.
+
+    Returns
+    -------
+    indices : zarr.Array of shape (y, x), uint8 or uint16
+    colors : array of shape (k, band)
+        The palette, in the data type of the image.
+    header : Header
+
+    Raises
+    ------
+    BundleError
+        As `read_image` does.
+    """
+    if not os.path.isdir(bundle / IMAGE):  # noqa: PTH112  does not raise where it may not look
+        msg = f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it"
+        raise BundleError(msg)
+    with _damage_named(bundle):
+        group = zarr.open_group(bundle / IMAGE, mode="r")
+        fields: Any = group.attrs[ATTRIBUTES]
+        _check_version(bundle, fields["format_version"])
+        header = Header.from_dict(fields, masked=fields["nodata"] is not None)
+        indices: Any = group[INDICES]
+        colors = np.asarray(cast("Any", group[PALETTE])[:])
+        _check_arrays(indices, colors, header, fields["nodata"])
+    return indices, colors, header
+
+
+@contextmanager
+def _damage_named(bundle: Path) -> Iterator[None]:
+    try:
+        yield
+    except BundleError:
+        raise
+    except OPENING_ERRORS as error:
+        msg = f"{str(bundle)!r} is damaged: {error!r}; compress the image again"
+        raise BundleError(msg) from error
+
+
+def _check_version(bundle: Path, version: object) -> None:
+    if version != FORMAT_VERSION:
+        msg = (
+            f"{str(bundle)!r} has format version {version}, this kmdask reads {FORMAT_VERSION}; "
+            "install the version of kmdask that wrote it"
+        )
+        raise BundleError(msg)
+
+
+def _check_arrays(indices: Any, colors: npt.NDArray[Any], header: Header, nodata: object) -> None:
+    if indices.ndim != 2 or indices.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"indices are {indices.dtype} of shape {indices.shape}")
+    if colors.ndim != 2 or colors.shape[1] != len(header.bands) or colors.dtype.kind not in "iuf":
+        raise ValueError(
+            f"the palette is {colors.dtype} of shape {colors.shape} for {len(header.bands)} bands"
+        )
+    if nodata not in (None, len(colors)):
+        raise ValueError(f"nodata is {nodata} for {len(colors)} colours")
+    if not 1 <= len(colors) + header.masked <= np.iinfo(indices.dtype).max + 1:
+        raise ValueError(f"{len(colors)} colours for indices of {indices.dtype}")
