@@ -18,4 +18,4 @@ import lazy_loader
 # Which name is where stands in __init__.pyi.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
