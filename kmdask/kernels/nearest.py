@@ -1,8 +1,8 @@
 """Nearest centre of every pixel, for any real dtype and any number of bands.
 
-The work goes patch by patch, square where the image allows. A patch is read once and turned into
-features, band by band, which is how GDAL lays it out; `kmdask.kernels.search` does the rest. Only
-what is here is compiled once for each dtype and layout of pixels.
+A strip of a few rows is read once and turned into features, band by band, which is how GDAL lays it
+out. It is then searched patch by patch, square where the image allows, by `kmdask.kernels.search`.
+Only what is here is compiled once for each dtype and layout of pixels.
 """
 
 from __future__ import annotations
@@ -24,35 +24,58 @@ kernel = njit(nogil=True, cache=True)
 
 SIDE = 8
 """Rows of a patch, where the image has as many."""
+STRIP = 256
+"""Columns that are turned into features together: long loops vectorise, and a cache holds these."""
 
 
 @kernel
-def _load(
-    pixels: Pixels,
-    mask: Mask,
-    project: Floats,
-    scale: Floats,
-    patch: Indices,
-    room: Room,
-) -> int:
-    """Turn the valid pixels of a patch into features; return how many they are."""
-    run, where = room.run, room.where
-    y, x, tall, wide = patch[0], patch[1], patch[2], patch[3]
-    n = tall * wide
+def _features(
+    pixels: Pixels, y: int, x: int, tall: int, project: Floats, scale: Floats, strip: Floats
+) -> None:
+    """Turn the pixels from a corner on into features, as many as the strip has columns."""
+    wide = min(STRIP, pixels.shape[1] - x)
+    if project.size > 0:
+        strip[:] = 0.0
     for band in range(pixels.shape[2]):
         for v in range(tall):
-            for u in range(wide):
-                value = np.float64(pixels[y + v, x + u, band])
-                if project.size == 0:
-                    run[band, v * wide + u] = scale[band] * value
-                else:
-                    for j in range(project.shape[1]):
-                        sofar = run[j, v * wide + u] if band else 0.0
-                        run[j, v * wide + u] = sofar + value * project[band, j]
+            # A slice begins at 0, so that no index has to be tested for being negative.
+            row = pixels[y + v, x : x + wide, band]
+            if project.size == 0:
+                factor = scale[band]
+                for u in range(wide):
+                    strip[band, v, u] = factor * np.float64(row[u])
+            else:
+                for j in range(strip.shape[0]):
+                    factor = project[band, j]
+                    for u in range(wide):
+                        strip[j, v, u] += factor * np.float64(row[u])
+
+
+@kernel
+def _load(strip: Floats, x: int, tall: int, wide: int, mask: Mask, room: Room) -> int:
+    """Copy the valid pixels of a patch into the room; return how many they are."""
+    run, where = room.run, room.where
+    whole = tall == SIDE and wide == SIDE
+    for j in range(run.shape[0]):
+        if whole:
+            # Of a length known to the compiler: nearly all patches are of this kind.
+            for v in range(SIDE):
+                for u in range(SIDE):
+                    run[j, v * SIDE + u] = strip[j, v, x + u]
+        else:
+            for v in range(tall):
+                for u in range(wide):
+                    run[j, v * wide + u] = strip[j, v, x + u]
+    n = tall * wide
+    if mask.size == 0:
+        for i in range(n):
+            where[i] = i
+        return n
     valid = 0
-    for i in range(n):
-        where[valid] = i
-        valid += 1 if mask.size == 0 or mask[y + i // wide, x + i % wide] else 0
+    for v in range(tall):
+        for u in range(wide):
+            where[valid] = v * wide + u
+            valid += 1 if mask[v, x + u] else 0
     if valid < n:
         for j in range(run.shape[0]):
             for i in range(valid):
@@ -61,17 +84,15 @@ def _load(
 
 
 @kernel
-def _patches(rows: int, columns: int) -> Indices:
-    """Corner and size of every patch of an image: y, x, rows, columns."""
+def _strips(rows: int, columns: int) -> Indices:
+    """First row and column, and number of rows, of every strip of an image."""
     # An array, not a generator: numba cannot take callers of generators out of its cache.
-    tall = max(1, min(SIDE, rows))
-    wide = PATCH // tall
-    down, across = -(-rows // tall), -(-columns // wide)
-    patches = np.empty((down * across, 4), np.int64)
+    down, across = -(-rows // SIDE), -(-columns // STRIP)
+    strips = np.empty((down * across, 3), np.int64)
     for i in range(down * across):
-        y, x = i // across * tall, i % across * wide
-        patches[i] = y, x, min(tall, rows - y), min(wide, columns - x)
-    return patches
+        y = i // across * SIDE
+        strips[i] = y, i % across * STRIP, min(SIDE, rows - y)
+    return strips
 
 
 @kernel
@@ -85,16 +106,29 @@ def _nearest_pixels(
     indices: Labels,
 ) -> None:
     room = make_room(prepared)
-    for patch in _patches(pixels.shape[0], pixels.shape[1]):
-        y, x, tall, wide = patch[0], patch[1], patch[2], patch[3]
-        n = _load(pixels, mask, project, scale, patch, room)
-        if n < tall * wide:
-            indices[y : y + tall, x : x + wide] = nodata
-        if n:
-            search(prepared, room, n)
-        for i in range(n):
-            at = room.where[i]
-            indices[y + at // wide, x + at % wide] = room.labels[i]
+    features = np.empty((prepared.centers.shape[1], SIDE, STRIP))
+    found = np.empty(PATCH, np.int64)
+    for strip in _strips(pixels.shape[0], pixels.shape[1]):
+        y, x, tall = strip[0], strip[1], strip[2]
+        _features(pixels, y, x, tall, project, scale, features)
+        shown = mask[y : y + tall, x:] if mask.size else mask
+        out = indices[y : y + tall, x : x + STRIP]
+        wide = PATCH // tall
+        for left in range(0, out.shape[1], wide):
+            width = min(wide, out.shape[1] - left)
+            n = _load(features, left, tall, width, shown, room)
+            if n:
+                search(prepared, room, n)
+            labels = room.labels
+            if n < tall * width:
+                found[:] = nodata
+                for i in range(n):
+                    found[room.where[i]] = labels[i]
+                labels = found
+            for v in range(tall):
+                row = out[v, left : left + width]
+                for u in range(width):
+                    row[u] = labels[v * width + u]
 
 
 @kernel
@@ -111,20 +145,27 @@ def _moments_of_pixels(
     counts: Indices,
 ) -> float:
     room = make_room(prepared)
+    features = np.empty((prepared.centers.shape[1], SIDE, STRIP))
     total = 0.0
-    for patch in _patches(pixels.shape[0], pixels.shape[1]):
-        y, x, wide = patch[0], patch[1], patch[3]
-        n = _load(pixels, mask, project, scale, patch, room)
-        if n:
-            search(prepared, room, n)
-        for i in range(n):
-            label, at = room.labels[i], room.where[i]
-            v, u = y + at // wide, x + at % wide
-            total += room.squared[i]
-            counts[label] += 1
-            for band in range(pixels.shape[2]):
-                value = np.rint((pixels[v, u, band] - offset[band]) / quantum[band])
-                sums[label, band] += np.int64(min(max(value, -limit), limit))
+    for strip in _strips(pixels.shape[0], pixels.shape[1]):
+        y, x, tall = strip[0], strip[1], strip[2]
+        _features(pixels, y, x, tall, project, scale, features)
+        shown = mask[y : y + tall, x:] if mask.size else mask
+        part = pixels[y : y + tall, x : x + STRIP]
+        wide = PATCH // tall
+        for left in range(0, part.shape[1], wide):
+            width = min(wide, part.shape[1] - left)
+            n = _load(features, left, tall, width, shown, room)
+            if n:
+                search(prepared, room, n)
+            for i in range(n):
+                label, at = room.labels[i], room.where[i]
+                v, u = at // width, left + at % width
+                total += room.squared[i]
+                counts[label] += 1
+                for band in range(part.shape[2]):
+                    value = np.rint((part[v, u, band] - offset[band]) / quantum[band])
+                    sums[label, band] += np.int64(min(max(value, -limit), limit))
     return total
 
 
