@@ -153,6 +153,8 @@ class CellCounter:
     """Gathers the pixels of an image in cells; see `kmdask.colors.Counter`."""
 
     grid: Grid
+    dtype: np.dtype[Any]
+    """Data type of the pixels."""
 
     def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
         """Gather the pixels, lazily."""
@@ -163,6 +165,7 @@ class CellCounter:
         gathered: Gathered = dask.compute(table)[0]
         if gathered.codes.size == 0:
             raise EmptyImageError(NOTHING_VALID)
+        eight_bit = self.dtype == np.uint8
         means = self.grid.units.values(gathered.sums, gathered.counts)
         columns = (means, gathered.counts, gathered.codes)
         colors, counts, codes = dask.persist(*[da.from_array(part, chunks=-1) for part in columns])
@@ -171,8 +174,8 @@ class CellCounter:
             counts=counts,
             codes=codes,
             pixels=int(gathered.counts.sum()),
-            low=float(gathered.low.min()),
-            high=float(gathered.high.max()),
+            low=0.0 if eight_bit else float(gathered.low.min()),
+            high=255.0 if eight_bit else float(gathered.high.max()),
             exact=False,
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 from kmdask.errors import ParameterError
 from kmdask.kernels import colors as kernels
 from kmdask.kernels.nearest import nearest_pixels
-from kmdask.pixels import checked, countable, valid_or_all
+from kmdask.pixels import checked, countable, rounded, valid_or_all
 from kmdask.search import prepared
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Palette:
         """
         if centers.ndim != 2 or not np.isfinite(centers).all():
             raise ParameterError(f"centres are finite, of shape (k, band); got {centers!r}")
-        colors = np.unique(_kept_apart(_rounded(centers, dtype), avoid), axis=0)
+        colors = np.unique(_kept_apart(rounded(centers, dtype), avoid), axis=0)
         order = np.argsort(_lightness(colors), kind="stable")
         return cls(np.ascontiguousarray(colors[order]))
 
@@ -141,16 +141,6 @@ class Palette:
     def nodata(self) -> int:
         """The index of invalid pixels, where there are any: the first after the palette."""
         return len(self)
-
-
-def _rounded(centers: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if dtype.kind == "f":
-        return centers.astype(dtype)
-    limits = np.iinfo(dtype)
-    # The greatest 64-bit integers are no float64: the next float64 would wrap around.
-    top = np.nextafter(float(limits.max), 0) if dtype.itemsize == 8 else float(limits.max)
-    colors: npt.NDArray[Any] = np.rint(np.clip(centers, float(limits.min), top)).astype(dtype)
-    return colors
 
 
 def _kept_apart(colors: npt.NDArray[Any], avoid: Sequence[float] | None) -> npt.NDArray[Any]:

@@ -145,7 +145,7 @@ def check_scale(scale: object, bands: int | None = None) -> None:
         return
     listed = isinstance(scale, list | tuple | np.ndarray)
     numbers = listed and all(
-        isinstance(factor, int | float | np.number) and 0 < factor < np.inf
+        isinstance(factor, int | float | np.integer | np.floating) and 0 < factor < np.inf
         for factor in scale  # type: ignore[attr-defined]
     )
     if not numbers or (bands is not None and len(scale) != bands):  # type: ignore[arg-type]
@@ -207,4 +207,5 @@ def _counter(
     matrix = np.eye(bands) if space is None else space.matrix
     features = sample if space is None else space.project(sample)
     axes = product(matrix, principal_axes(features, AXES).T)
-    return CellCounter(Grid.of(sample, axes, Units.of(sample, pixels.dtype, height * width)))
+    units = Units.of(sample, pixels.dtype, height * width)
+    return CellCounter(Grid.of(sample, axes, units), pixels.dtype)
