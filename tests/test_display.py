@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kmdask import Palette, ParameterError, count_colors
 from kmdask.bands import Band
+from kmdask.colors import WeightedColors
 from kmdask.display import Colormap, Display, check_stretch, choose_display
 
 SIX = tuple(Band(i) for i in range(1, 7))
@@ -22,12 +23,16 @@ UINT16 = np.dtype(np.uint16)
 def values():
     """Few values, each many times: percentiles fall on and between them."""
     rng = np.random.default_rng(0)
-    return rng.choice([0, 3, 500, 501, 9000, 60_000], (30, 40, 6), p=[0.3, 0.2, 0.2, 0.2, 0.09, 0.01])
+    shares = [0.3, 0.2, 0.2, 0.2, 0.09, 0.01]
+    return rng.choice([0, 3, 500, 501, 9000, 60_000], (30, 40, 6), p=shares)
 
 
 @pytest.fixture(scope="module")
 def colors(values):
-    return count_colors(da.from_array(values.astype(np.uint16), chunks=(17, 40, -1)))
+    rows, counts = np.unique(values.reshape(-1, 6), axis=0, return_counts=True)
+    parts = [rows.astype(np.float64), counts, np.arange(len(rows), dtype=np.uint32)]
+    columns = [da.from_array(part, chunks=100) for part in parts]
+    return WeightedColors(*columns, pixels=1200, low=0, high=60_000, exact=False)
 
 
 def percentile(values, share):

@@ -93,7 +93,7 @@ def test_going_on_until_it_converges(image):
     gains = -np.diff(errors) / errors[:-1]
     # It stops after the first step that starts from where the last one gained too little.
     steps = int(np.flatnonzero(gains <= refine.TOL)[0]) + 2
-    assert 3 < steps < 40
+    assert 3 < steps < 60
     np.testing.assert_allclose(found, lloyd(pixels, valid, centers, None, steps)[0], rtol=1e-9)
 
 
