@@ -147,7 +147,12 @@ def _kept_apart(colors: npt.NDArray[Any], avoid: Sequence[float] | None) -> npt.
     """Move colours that would be taken for missing pixels to the next value in the first band."""
     if avoid is None or np.isnan(avoid).any():
         return colors
-    missing = (colors == np.array(avoid)).all(axis=1)
+    values = np.array(avoid)
+    if colors.dtype.kind == "f":
+        # As they are written to decoded images: 0.1 is another number in float32.
+        with np.errstate(over="ignore"):
+            values = values.astype(colors.dtype)
+    missing = (colors == values).all(axis=1)
     first = colors[missing, 0]
     if colors.dtype.kind == "f":
         colors[missing, 0] = np.nextafter(first, np.where(first < 0, 0, np.inf), dtype=first.dtype)
