@@ -88,7 +88,9 @@ def test_going_on_until_it_converges(image):
     pixels = image("uint16")
     valid = np.ones(pixels.shape[:2], bool)
     centers = start(pixels)
-    found = refine_centers(da.from_array(pixels, chunks=(9, 50, -1)), None, centers, steps="converge")
+    found = refine_centers(
+        da.from_array(pixels, chunks=(9, 50, -1)), None, centers, steps="converge"
+    )
     _, errors = lloyd(pixels, valid, centers, None, 60)
     gains = -np.diff(errors) / errors[:-1]
     # It stops after the first step that starts from where the last one gained too little.
@@ -161,9 +163,7 @@ def test_counted_colours_are_not_refined(scene):
 def test_cells_are_refined(image):
     lazy = da.from_array(image("uint16"), chunks=(17, 50, -1))
     colors = count_colors(lazy)
-    fitted = [
-        fit_palette(colors, 5, pixels=lazy, refine=steps).colors.tolist() for steps in (0, 4)
-    ]
+    fitted = [fit_palette(colors, 5, pixels=lazy, refine=steps).colors.tolist() for steps in (0, 4)]
     centers = refine_centers(lazy, None, fit_centers(colors, 5), steps=4)
     assert sorted(fitted[1]) == sorted(np.rint(centers).astype(int).tolist())
 
