@@ -305,7 +305,7 @@ def test_65536_entries():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_the_nearest_entry_in_a_space(holes, dtype):
+def test_the_nearest_entry_in_a_space(dtype):
     pixels = values_of(dtype, (20, 23, 3))
     palette = Palette(np.unique(values_of(dtype, (9, 3), seed=1), axis=0))
     for space in [
@@ -422,7 +422,7 @@ def test_palettes_of_other_pixels_are_not_shown():
     palette = Palette(np.array([[1, 2, 3, 4]], np.uint8))
     assert not palette.displayable
     assert repr(palette) == "Palette(1 colours, 4 band(s) of uint8)"
-    with pytest.raises(ParameterError, match="4 band.*uint8"):
+    with pytest.raises(ParameterError, match=r"4 band.*uint8"):
         _ = palette.hex
     assert not Palette(np.array([[1]], np.uint16)).displayable
 

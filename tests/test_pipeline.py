@@ -576,7 +576,7 @@ def test_sources_that_are_no_image(tmp_path):
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 def test_complex_images(tmp_path, write_raster, dtype):
     source = write_raster(tmp_path / "radar.tif", np.zeros((9, 9, 1), dtype))
-    with pytest.raises(kmdask.UnsupportedImageError, match="complex.*integers or floats"):
+    with pytest.raises(kmdask.UnsupportedImageError, match=r"complex.*integers or floats"):
         kmdask.compress(source, 2)
     assert list(tmp_path.iterdir()) == [source]
 
