@@ -27,6 +27,8 @@ STRETCH = (2.0, 98.0)
 
 RGB = ("red", "green", "blue")
 
+NUMBERS = (int, float, np.integer, np.floating)
+
 
 @dataclass(frozen=True, eq=False)
 class Colormap:
@@ -147,10 +149,7 @@ def choose_display(
     """
     check_stretch(stretch)
     numbers = [band.number for band in bands]
-    shown = _usual_bands(bands) if display is None else tuple(display)
-    if len(shown) not in {1, 3} or not set(shown) <= set(numbers):
-        msg = f"display is one or three of the bands {tuple(numbers)} of this image; got {display}"
-        raise ParameterError(msg)
+    shown = _usual_bands(bands) if display is None else _checked(display, numbers)
     if stretch is None and dtype == np.uint8:
         return Display(shown, (0.0,) * len(shown), (255.0,) * len(shown))
     ends = STRETCH if stretch is None else (float(stretch[0]), float(stretch[1]))
@@ -165,9 +164,21 @@ def check_stretch(stretch: object) -> None:
     if stretch is None:
         return
     pair = isinstance(stretch, list | tuple | np.ndarray) and len(stretch) == 2
-    if not (pair and 0 <= stretch[0] < stretch[1] <= 100):  # type: ignore[index]
+    numbers = pair and all(isinstance(end, NUMBERS) for end in stretch)  # type: ignore[attr-defined]
+    if not (numbers and 0 <= stretch[0] < stretch[1] <= 100):  # type: ignore[index]
         msg = f"stretch is two percentiles from 0 to 100, the lower one first; got {stretch!r}"
         raise ParameterError(msg)
+
+
+def _checked(display: object, numbers: list[int]) -> tuple[int, ...]:
+    listed = isinstance(display, list | tuple | np.ndarray) and len(display) in {1, 3}
+    if not listed or not all(
+        isinstance(number, int | np.integer) and number in numbers
+        for number in display  # type: ignore[attr-defined]
+    ):
+        msg = f"display is one or three of the bands {tuple(numbers)} of this image; got {display}"
+        raise ParameterError(msg)
+    return tuple(int(number) for number in display)  # type: ignore[attr-defined]
 
 
 def _usual_bands(bands: tuple[Band, ...]) -> tuple[int, ...]:

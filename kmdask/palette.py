@@ -14,7 +14,7 @@ from kmdask.errors import ParameterError
 from kmdask.fitting.search import prepared
 from kmdask.kernels import colors as kernels
 from kmdask.kernels.nearest import nearest_pixels
-from kmdask.pixels import checked, countable, valid_or_all
+from kmdask.pixels import checked, countable, rounded, valid_or_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ class Palette:
         """
         if centers.ndim != 2 or not np.isfinite(centers).all():
             raise ParameterError(f"centres are finite, of shape (k, band); got {centers!r}")
-        colors = np.unique(_kept_apart(_rounded(centers, dtype), avoid), axis=0)
+        colors = np.unique(_kept_apart(rounded(centers, dtype), avoid), axis=0)
         order = np.argsort(_lightness(colors), kind="stable")
         return cls(np.ascontiguousarray(colors[order]))
 
@@ -143,21 +143,16 @@ class Palette:
         return len(self)
 
 
-def _rounded(centers: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if dtype.kind == "f":
-        return centers.astype(dtype)
-    limits = np.iinfo(dtype)
-    # The greatest 64-bit integers are no float64: the next float64 would wrap around.
-    top = np.nextafter(float(limits.max), 0) if dtype.itemsize == 8 else float(limits.max)
-    colors: npt.NDArray[Any] = np.rint(np.clip(centers, float(limits.min), top)).astype(dtype)
-    return colors
-
-
 def _kept_apart(colors: npt.NDArray[Any], avoid: Sequence[float] | None) -> npt.NDArray[Any]:
     """Move colours that would be taken for missing pixels to the next value in the first band."""
     if avoid is None or np.isnan(avoid).any():
         return colors
-    missing = (colors == np.array(avoid)).all(axis=1)
+    values = np.array(avoid)
+    if colors.dtype.kind == "f":
+        # As they are written to decoded images: 0.1 is another number in float32.
+        with np.errstate(over="ignore"):
+            values = values.astype(colors.dtype)
+    missing = (colors == values).all(axis=1)
     first = colors[missing, 0]
     if colors.dtype.kind == "f":
         colors[missing, 0] = np.nextafter(first, np.where(first < 0, 0, np.inf), dtype=first.dtype)

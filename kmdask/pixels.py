@@ -76,3 +76,14 @@ def countable(pixels: da.Array) -> bool:
 def valid_or_all(mask: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
     """The mask as kernels take it: `ALL_VALID` where nothing is invalid, which is much faster."""
     return ALL_VALID if mask is None or mask.all() else mask
+
+
+def rounded(values: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Turn values into those of a data type: clipped and rounded to the nearest of integers."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    # The greatest 64-bit integers are no float64: the next float64 would wrap around.
+    top = np.nextafter(float(limits.max), 0) if dtype.itemsize == 8 else float(limits.max)
+    whole: npt.NDArray[Any] = np.rint(np.clip(values, float(limits.min), top)).astype(dtype)
+    return whole

@@ -66,7 +66,7 @@ def test_compress(run, scene_tif):
     assert done.exit_code == 0, done.output
     image = kmdask.open(scene_tif.with_suffix(".kmdask"))
     assert f"PSNR {image.report.psnr:.2f} dB" in done.stdout
-    assert "80 x 60, RGB" in done.stdout
+    assert "80 x 60, 3 bands of uint8" in done.stdout
     for shown in ("preview.jpg", "tiles.dzi"):
         assert str(image.path / shown) in done.stdout
         assert (image.path / shown).is_file()
@@ -126,11 +126,11 @@ def test_scheduler(run, scene_tif):
     assert "nonsense" in one_line(done.stderr)
 
 
-@pytest.mark.parametrize("k", [0, 257, -3])
+@pytest.mark.parametrize("k", [0, 65_537, -3])
 def test_k_out_of_range(run, tmp_path, scene_tif, k):
     done = run("compress", scene_tif, "-q", "-k", k)
-    assert done.exit_code in {1, 2}
-    assert "256" in done.stderr
+    assert done.exit_code == 1
+    assert "1 to 65,536" in one_line(done.stderr)
     assert list(tmp_path.iterdir()) == [scene_tif]
 
 
@@ -160,12 +160,12 @@ def bad_sources(folder, write_raster):
     (folder / "text.tif").write_text("no image")
     (folder / "empty.png").write_bytes(b"")
     (folder / "folder").mkdir()
-    write_raster(folder / "deep.tif", np.zeros((9, 9, 1), np.uint16))
+    write_raster(folder / "complex.tif", np.zeros((9, 9, 1), np.complex64))
     write_raster(folder / "hidden.tif", np.ones((9, 9, 3), np.uint8), np.zeros((9, 9), bool))
 
 
 @pytest.mark.parametrize(
-    "name", ["missing.tif", "text.tif", "empty.png", "folder", "deep.tif", "hidden.tif"]
+    "name", ["missing.tif", "text.tif", "empty.png", "folder", "complex.tif", "hidden.tif"]
 )
 @pytest.mark.usefixtures("scene_tif")
 def test_bad_sources(run, tmp_path, write_raster, name):
@@ -225,7 +225,7 @@ def test_info(run, bundle):
     done = run("info", bundle)
     report = kmdask.open(bundle).report
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "80 x 60, RGB" in done.stdout
+    assert "80 x 60, 3 bands of uint8" in done.stdout
     assert f"PSNR {report.psnr:.2f} dB" in done.stdout
 
 

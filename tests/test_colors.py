@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdask import EmptyImageError, KmdaskError, count_colors
+from kmdask import EmptyImageError, ParameterError, count_colors
 from kmdask.fitting import colors
 
 chunks = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
@@ -117,19 +117,41 @@ def test_mask_in_other_chunks(scene, holes):
     assert as_dict(count_colors(lazy, mask)) == brute(pixels, valid)
 
 
+UNKNOWN = da.from_array(np.arange(64, dtype=np.uint8), chunks=16)
+UNKNOWN = UNKNOWN[UNKNOWN > 3][:, None, None]
+
+
 @pytest.mark.parametrize(
-    "pixels",
+    ("pixels", "said"),
     [
-        da.zeros((4, 4, 3), dtype=np.uint16),
-        da.zeros((4, 4, 3), dtype=np.float32),
-        da.zeros((4, 4, 4), dtype=np.uint8),
-        da.zeros((4, 4), dtype=np.uint8),
+        (da.zeros((4, 4, 3), dtype=np.complex64), "complex64"),
+        (da.zeros((4, 4, 3), dtype=bool), "bool"),
+        (da.zeros((4, 4, 3), dtype="datetime64[s]"), "datetime64"),
+        (da.zeros((4, 4), dtype=np.uint8), r"\(4, 4\)"),
+        (da.zeros((4, 0, 3), dtype=np.uint8), r"\(4, 0, 3\)"),
+        (UNKNOWN, "chunks are unknown"),
     ],
-    ids=["uint16", "float32", "four bands", "no bands"],
+    ids=["complex", "bool", "dates", "no bands", "no columns", "unknown chunks"],
 )
-def test_pixels_that_cannot_be_counted(pixels):
-    with pytest.raises(KmdaskError):
+def test_pixels_that_cannot_be_counted(pixels, said):
+    with pytest.raises(ParameterError, match=said):
         count_colors(pixels)
+
+
+def test_a_mask_of_another_shape(scene):
+    with pytest.raises(ParameterError, match=r"\(5, 4\).*\(4, 5, 3\)"):
+        count_colors(da.from_array(scene(4, 5)), da.ones((5, 4), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bands", "exact"),
+    [(np.uint8, 2, True), (np.uint8, 4, False), (np.int8, 1, False), (np.uint16, 1, False)],
+)
+def test_which_colours_are_counted_one_by_one(scene, dtype, bands, exact):
+    counted = count_colors(da.from_array((scene(9, 8, bands) // 2).astype(dtype)))
+    assert counted.exact == exact
+    assert counted.colors.dtype == (np.float32 if exact else np.float64)
+    assert (counted.pixels, counted.counts.sum().compute()) == (72, 72)
 
 
 def test_bands_in_chunks_of_their_own(scene):
@@ -140,7 +162,7 @@ def test_bands_in_chunks_of_their_own(scene):
 
 def test_what_a_failure_leaves_is_not_counted_again(monkeypatch):
     pixels = np.full((2, 3, 1), 7, np.uint8)
-    colors._count(pixels, colors.ALL_VALID)
+    colors._count(pixels, None)
 
     def failing(counted, mask, table):  # noqa: ARG001
         table[5] = 1
@@ -149,13 +171,13 @@ def test_what_a_failure_leaves_is_not_counted_again(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(colors.kernels, "count", failing)
         with pytest.raises(MemoryError):
-            colors._count(pixels, colors.ALL_VALID)
-    table = colors._count(pixels, colors.ALL_VALID)
+            colors._count(pixels, None)
+    table = colors._count(pixels, None)
     assert table.counts.tolist() == [6]
 
 
 def test_the_graph_has_a_layer_for_each_stage_not_for_each_chunk():
     pixels = da.zeros((64, 64, 3), dtype=np.uint8, chunks=(1, 1, 3))
-    table, counted = colors.color_table(pixels)
+    table, counted = colors.ColorCounter(3).table(pixels, None)
     assert len(table.dask.layers) <= 3
     assert counted.compute().tolist() == [1] * 4096

@@ -32,7 +32,7 @@ def morton(colors):
 
 def brute_nearest(colors, palette):
     """Index of the nearest entry of each colour, the first of equals."""
-    nearest = np.empty(len(colors), np.uint8)
+    nearest = np.empty(len(colors), np.uint16)
     for start in range(0, len(colors), 4096):
         part = colors[start : start + 4096, None].astype(np.int64)
         squared = ((part - palette.astype(np.int64)) ** 2).sum(axis=2)
@@ -125,6 +125,7 @@ def _palettes():
         "two": shuffled[:2],
         "k=16": shuffled[:16],
         "k=256": shuffled[:256],
+        "k=390": shuffled[:390],
         "corners tie in the middle": rng.permutation(cube).astype(np.uint8),
         "grid full of ties": rng.permutation(grid).astype(np.uint8),
         "cluster": rng.permutation(cluster).astype(np.uint8),
@@ -134,10 +135,16 @@ def _palettes():
     }
 
 
+def nearest_table(palette):
+    table = np.zeros(1 << 24, np.uint8 if len(palette) <= 256 else np.uint16)
+    kernels.nearest_table(palette, table)
+    return table
+
+
 @pytest.mark.parametrize("name", _palettes())
 def test_nearest_table_equals_brute_force_in_every_cell(name):
     palette = _palettes()[name]
-    table = kernels.nearest_table(palette)
+    table = nearest_table(palette)
     rng = np.random.default_rng(0)
     cells = np.arange(1 << 15, dtype=np.uint32) << np.uint32(9)
     inside = rng.integers(0, 512, cells.size, dtype=np.uint32)
@@ -157,7 +164,7 @@ def test_nearest_table_of_fewer_bands(bands):
     palette = np.unique(rng.integers(0, 256, (20, bands), dtype=np.uint8), axis=0)[::-1].copy()
     colors = np.stack(np.meshgrid(*[range(256)] * bands), axis=-1).reshape(-1, bands)
     colors = colors.astype(np.uint8)
-    table = kernels.nearest_table(palette)
+    table = nearest_table(palette)
     np.testing.assert_array_equal(table[morton(colors)], brute_nearest(colors, palette))
 
 

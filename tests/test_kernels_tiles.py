@@ -18,15 +18,16 @@ SHAPES = [(1, 1), (1, 2), (2, 1), (1, 9), (9, 1), (2, 2), (4, 6), (5, 4), (4, 5)
 
 def halve(pixels, mask):
     height, width, bands = pixels.shape
-    out = np.full((bands, (height + 1) // 2, (width + 1) // 2), 77, np.uint8)
-    kernels.halve(pixels, mask, out)
+    out = np.full((bands, (height + 1) // 2, (width + 1) // 2), 77, pixels.dtype)
+    zero = np.int32(0) if pixels.dtype.itemsize < 4 else np.int64(0)
+    kernels.halve(pixels, mask, zero, out)
     return out
 
 
 def halved(pixels, valid):
     """The exact mean of every square, halves rounded to even; (band, y, x)."""
     height, width, bands = pixels.shape
-    out = np.zeros((bands, -(-height // 2), -(-width // 2)), np.uint8)
+    out = np.zeros((bands, -(-height // 2), -(-width // 2)), pixels.dtype)
     for band, y, x in np.ndindex(out.shape):
         square = slice(2 * y, 2 * y + 2), slice(2 * x, 2 * x + 2)
         values = pixels[(*square, band)][valid[square]].tolist()
@@ -47,6 +48,39 @@ def test_halve_equals_exact_means(data, shape, bands):
     np.testing.assert_array_equal(
         halve(pixels, np.ones(shape, np.uint8)), halved(pixels, everything)
     )
+
+
+DTYPES = [np.int8, np.uint16, np.int16, np.uint32, np.int32]
+
+
+@given(data=st.data(), shape=st.sampled_from(SHAPES), dtype=st.sampled_from(DTYPES))
+def test_halve_of_other_integers(data, shape, dtype):
+    limits = np.iinfo(dtype)
+    near = [0, 1, 2, 3, *([-1, -2, -3] if limits.min else [])]
+    values = st.sampled_from([*near, limits.min, limits.min + 1, limits.max - 1, limits.max])
+    pixels = data.draw(arrays(dtype, (*shape, 2), elements=values))
+    mask = data.draw(arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 1, 255])))
+    np.testing.assert_array_equal(halve(pixels, ALL_VALID), halved(pixels, np.ones(shape, bool)))
+    np.testing.assert_array_equal(halve(pixels, mask), halved(pixels, mask != 0))
+
+
+@given(
+    data=st.data(), shape=st.sampled_from(SHAPES), dtype=st.sampled_from([np.float32, np.float64])
+)
+def test_halve_of_reals(data, shape, dtype):
+    numbers = st.sampled_from([0.0, 0.1, -0.1, 1 / 3, -7.25, 1e30, -1e-30, float("nan")])
+    pixels = data.draw(arrays(dtype, (*shape, 2), elements=numbers))
+    valid = np.isfinite(pixels).all(axis=2)
+    valid &= data.draw(arrays(bool, shape))
+    out = np.full((2, -(-shape[0] // 2), -(-shape[1] // 2)), 77, dtype)
+    kernels.halve_reals(pixels, valid.astype(np.uint8), out)
+    for band, y, x in np.ndindex(out.shape):
+        square = slice(2 * y, 2 * y + 2), slice(2 * x, 2 * x + 2)
+        values = [Fraction(value) for value in pixels[(*square, band)][valid[square]].tolist()]
+        scale = max(map(abs, values), default=0)
+        # A mean of few values: off by a few last places of the largest at most.
+        mean = sum(values) / max(len(values), 1)
+        assert abs(Fraction(float(out[band, y, x])) - mean) <= scale * np.finfo(dtype).eps
 
 
 def test_halve_of_every_sum_of_four():

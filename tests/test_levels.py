@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -87,3 +89,76 @@ def test_a_level_without_a_valid_pixel_stays_so(scene):
     valid = np.zeros((6, 5), bool)
     levels = build(da.from_array(scene(6, 5)), da.from_array(valid))
     assert not any(level.mask.compute().any() for level in levels)
+
+
+# Pixels of any type
+
+
+INTEGERS = ["int8", "uint16", "int16", "uint32", "int32", "int64", "uint64"]
+
+
+def exact(pixels, valid):
+    """The next level in fractions: means (band, y, x), None where nothing is valid."""
+    height, width, bands = pixels.shape
+    means = np.full((-(-height // 2), -(-width // 2), bands), None, object)
+    for y, x, band in np.ndindex(means.shape):
+        square = slice(2 * y, 2 * y + 2), slice(2 * x, 2 * x + 2)
+        values = list(map(Fraction, pixels[(*square, band)][valid[square]].tolist()))
+        if values:
+            means[y, x, band] = sum(values) / len(values)
+    return means
+
+
+def values_of(dtype, shape):
+    """Values everywhere in the range, in one half of the image at its ends."""
+    rng = np.random.default_rng(0)
+    if np.dtype(dtype).kind == "f":
+        return (rng.normal(0, 1, shape) * 10.0 ** rng.integers(-9, 9, shape)).astype(dtype)
+    limits = np.iinfo(dtype)
+    # 64-bit integers are averaged as float64, exactly if their sums fit.
+    room = 0 if limits.bits < 64 else 14
+    pixels = rng.integers(limits.min >> room, limits.max >> room, shape, dtype, endpoint=True)
+    ends = np.array([limits.min >> room, limits.max >> room, (limits.max >> room) - 1], dtype)
+    pixels[:, : shape[1] // 2] = rng.choice(ends, pixels[:, : shape[1] // 2].shape)
+    return pixels
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [*INTEGERS, "float32", "float64"])
+def test_levels_of_every_type(holes, dtype, masked):
+    pixels = values_of(dtype, (9, 14, 2))
+    valid = holes(9, 14) if masked else np.ones((9, 14), bool)
+    if masked and pixels.dtype.kind == "f":
+        pixels[~valid] = np.nan
+    mask = da.from_array(valid) if masked else da.ones((9, 14), dtype=np.uint8)
+    levels = list(build(da.from_array(pixels), mask))
+    assert [level.shape for level in levels] == list(level_shapes((9, 14)))
+    for level in levels[1:]:
+        means = exact(pixels, valid)
+        known = means[:, :, 0] != np.array(None)
+        found = level.pixels.compute()
+        assert found.dtype == dtype
+        assert np.isfinite(found).all()
+        np.testing.assert_array_equal(level.mask.compute() != 0, known)
+        for value, mean in zip(found[known].ravel().tolist(), means[known].ravel(), strict=True):
+            if isinstance(value, int):
+                assert value == round(mean)
+            else:
+                assert abs(value - mean) <= np.abs(pixels[valid]).max() * np.finfo(dtype).eps
+        pixels, valid = found, known
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_levels_of_the_greatest_integers(dtype):
+    limits = np.iinfo(dtype)
+    pixels = np.array([[limits.max] * 2 + [limits.min] * 2] * 2, dtype)[:, :, None]
+    level = list(build(da.from_array(pixels)))[1].pixels.compute()[0, :, 0]
+    assert limits.max - 2048 < int(level[0]) <= limits.max
+    assert int(level[1]) == limits.min
+
+
+def test_what_is_not_finite_is_not_averaged():
+    pixels = np.array([[[1.0], [np.nan], [np.inf]], [[3.0], [8.0], [5.0]]], np.float32)
+    levels = list(build(da.from_array(pixels)))
+    assert levels[1].pixels.compute()[:, :, 0].tolist() == [[4.0, 5.0]]
+    assert levels[0].mask.compute().tolist() == [[1, 0, 0], [1, 1, 1]]

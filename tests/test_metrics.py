@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
 
-from kmdask import Metrics, Palette, count_colors, measure
+from kmdask import Metrics, Palette, count_colors, encode, measure
 from kmdask.fitting import colors
+from kmdask.fitting.space import Space
+from kmdask.metrics import pixel_errors
 
 
 def brute(pixels, valid, palette):
@@ -60,3 +63,52 @@ def test_exact_images_have_infinite_psnr():
     assert measured == Metrics(mse=0.0, shares=(1.0,))
     assert measured.psnr == math.inf
     assert type(measured.mse) is float
+
+
+# From the pixels
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("dtype", "k"), [("uint16", 5), ("uint16", 300), ("float32", 5)])
+def test_errors_of_pixels_equal_brute_force(scene, holes, dtype, k, masked):
+    pixels = (scene(40, 50, 4).astype(float) * [300, 7, 90, 1] - 5000).clip(0).astype(dtype)
+    valid = holes(40, 50) if masked else np.ones((40, 50), bool)
+    if dtype == "float32":
+        pixels = pixels / np.float32(3)
+        pixels[~valid] = np.nan
+    flat = pixels[valid]
+    palette = Palette(np.unique(np.random.default_rng(k).permutation(flat)[:k], axis=0))
+    lazy = da.from_array(pixels, chunks=(17, 50, -1))
+    mask = da.from_array(valid, chunks=(17, 50)) if masked else None
+    indices = encode(lazy, palette, mask)
+    errors, done = dask.compute(*pixel_errors(lazy, indices, palette))
+
+    assert done.tolist() == [1] * 3
+    values, entries = flat.astype(float), palette.colors.astype(float)
+    squared = (values[:, None] - entries) ** 2
+    labels = squared.sum(axis=2).argmin(axis=1)
+    expected = ((values - entries[labels]) ** 2).sum(axis=0)
+    np.testing.assert_allclose(errors.squared, expected, rtol=1e-12)
+    counts = np.bincount(labels, minlength=len(palette))
+    np.testing.assert_array_equal(errors.counts, counts)
+
+    measured = errors.metrics(peak=1000.0)
+    assert measured.mse == pytest.approx(expected.sum() / flat.size, rel=1e-12)
+    assert measured.psnr == pytest.approx(10 * math.log10(1e6 / measured.mse))
+    np.testing.assert_allclose(measured.shares, counts / counts.sum())
+
+
+def test_errors_are_those_of_the_bands_wherever_the_nearest_was_looked_for(scene):
+    pixels = scene(20, 30)
+    palette = Palette(pixels[::7, 3])
+    space = Space((0.01, 1.0, 1.0))
+    measured = measure(count_colors(da.from_array(pixels)), palette, space=space)
+    values, entries = pixels.reshape(-1, 3).astype(float), palette.colors.astype(float)
+    labels = (((values[:, None] - entries) * space.scale) ** 2).sum(axis=2).argmin(axis=1)
+    assert measured.mse == pytest.approx(((values - entries[labels]) ** 2).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("peak", [0.0, 65535.0])
+def test_exact_and_constant_images_have_infinite_psnr(peak):
+    assert Metrics(0.0, (1.0,), peak).psnr == math.inf
+    assert Metrics(1.0, (1.0,), 0.0).psnr == math.inf

@@ -154,6 +154,8 @@ class CellCounter:
     """Gathers the pixels of an image in cells; see `kmdask.fitting.colors.Counter`."""
 
     grid: Grid
+    dtype: np.dtype[Any]
+    """Data type of the pixels."""
 
     def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
         """Gather the pixels, lazily."""
@@ -173,6 +175,8 @@ class CellCounter:
             da.from_delayed(part[2], (n,), np.uint32),
         )
         colors, counts, codes = dask.persist(*columns)
+        if self.dtype == np.uint8:
+            low, high = 0.0, 255.0
         return WeightedColors(colors, counts, codes, pixels, low, high, exact=False)
 
 

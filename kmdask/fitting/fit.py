@@ -133,9 +133,11 @@ def fit_centers(
 def _in_bands(
     centers: npt.NDArray[np.floating[Any]], colors: WeightedColors, space: Space | None
 ) -> npt.NDArray[np.float64]:
-    """Find the mean, in the bands, of the colours nearest to each centre in a space."""
+    """Undo a scale; of components take the mean, in the bands, of the colours nearest to each."""
     if space is None:
         return np.asarray(centers, np.float64)
+    if not space.components:
+        return np.asarray(centers, np.float64) / space.scale
     rows, counts = dask.compute(colors.colors, colors.counts)
     labels, _ = kernels.nearest(space.project(rows), np.array(centers, np.float64))
     weights = np.bincount(labels, counts, len(centers))

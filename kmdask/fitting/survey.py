@@ -142,7 +142,7 @@ def check_scale(scale: object, bands: int | None = None) -> None:
         return
     listed = isinstance(scale, list | tuple | np.ndarray)
     numbers = listed and all(
-        isinstance(factor, int | float | np.number) and 0 < factor < np.inf
+        isinstance(factor, int | float | np.integer | np.floating) and 0 < factor < np.inf
         for factor in scale  # type: ignore[attr-defined]
     )
     if not numbers or (bands is not None and len(scale) != bands):  # type: ignore[arg-type]
@@ -206,4 +206,4 @@ def _counter(
     matrix = np.eye(bands) if space is None else space.matrix
     axes = product(matrix, principal_axes(look, space, AXES).T)
     units = Units.of(look.values, pixels.dtype, height * width)
-    return CellCounter(Grid.of(look.values, axes, units))
+    return CellCounter(Grid.of(look.values, axes, units), pixels.dtype)

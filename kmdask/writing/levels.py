@@ -14,7 +14,7 @@ import numpy as np
 
 from kmdask.chunks import SHARD, TILE, ceil_div
 from kmdask.kernels import tiles as kernels
-from kmdask.pixels import checked, valid_or_all
+from kmdask.pixels import checked, rounded, valid_or_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,5 +124,5 @@ def _halve(pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None) 
         # Sums of 64-bit integers fit into no integer.
         reals = np.empty(out.shape)
         kernels.halve_reals(pixels.astype(np.float64), valid, reals)
-        out = np.rint(reals).astype(pixels.dtype)
+        out = rounded(reals, pixels.dtype)
     return np.moveaxis(out, 0, 2)
