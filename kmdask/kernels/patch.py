@@ -82,9 +82,9 @@ def _candidates(columns: Floats, k: int, room: Room) -> int:
 
     The centre nearest to the middle of the patch's box judges the others. How much nearer than
     the judge another centre is, in squared distance, is linear in the pixel, so it is most in the
-    corner that lies farthest towards that centre (Kanungo et al. 2002). Where even that is less than
-    nothing, by more than rounding could hide, the centre is nowhere nearest nor tied. Where the
-    distance to the judge itself overflows, all are kept.
+    corner that lies farthest towards that centre (Kanungo et al. 2002). Where even that is less
+    than nothing, by more than rounding could hide, the centre is nowhere nearest nor tied. Where
+    the distance to the judge itself overflows, all are kept.
     """
     low, high, near, gain, kept = room.low, room.high, room.near, room.far, room.kept
     f = columns.shape[0]
