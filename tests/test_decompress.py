@@ -25,10 +25,9 @@ from kmdask import (
     Palette,
     ParameterError,
     decode,
-    decompress,
-    store,
 )
 from kmdask.bands import Band
+from kmdask.writing import decompress, store
 from kmdask.writing.decompress import Decoded
 
 assert rioxarray  # gives xarray its accessor

@@ -143,7 +143,7 @@ def test_plus_plus_without_weight_is_an_error():
 
 def test_workers_import_neither_dask_ml_nor_scikit_learn():
     code = (
-        "import sys, kmdask.lloyd, kmdask.kmeans_blocks, kmdask.kmeans_init; "
+        "import sys; from kmdask.fitting import lloyd, kmeans_blocks, kmeans_init; "
         "sys.exit(bool({'dask_ml', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

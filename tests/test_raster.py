@@ -11,13 +11,8 @@ from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from kmdask import (
-    SourceError,
-    chunks,
-    gdal,
-    open_raster,
-    sources,
-)
+from kmdask import SourceError, chunks, open_raster
+from kmdask.reading import gdal, sources
 
 UTM = {"crs": CRS.from_epsg(32629), "transform": Affine(10, 0, 5e5, 0, -10, 6e6)}
 

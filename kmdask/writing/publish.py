@@ -9,6 +9,7 @@ import glob
 import logging
 import os
 import shutil
+import time
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+
+ATTEMPTS, PAUSE = 20, 0.05
+"""How often, and after how many seconds again, what is left of a failure is removed."""
 
 
 @dataclass(frozen=True)
@@ -102,4 +107,9 @@ def _replace(partial: Path, out: Path, *, overwrite: bool) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
-    shutil.rmtree(path, ignore_errors=True)
+    # When one chunk cannot be written, zarr goes on with others for a moment.
+    for _ in range(ATTEMPTS):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(PAUSE)
