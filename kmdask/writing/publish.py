@@ -110,6 +110,6 @@ def _remove(path: Path) -> None:
     # When one chunk cannot be written, zarr goes on with others for a moment.
     for _ in range(ATTEMPTS):
         shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
+        if not os.path.lexists(path):
             return
         time.sleep(PAUSE)
