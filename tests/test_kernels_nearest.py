@@ -17,16 +17,12 @@ NO_MASK = np.empty((0, 0), np.uint8)
 NO_PROJECT = np.empty((0, 0))
 KINDS = [
     ("u1", "interleaved"),
-    ("u1", "planar"),
-    ("i1", "window"),
     ("u2", "planar"),
     ("i2", "backwards"),
-    ("u4", "planar"),
     ("i8", "window"),
     ("f4", "planar"),
     ("f4", "readonly"),
     ("f8", "fortran"),
-    ("f8", "planar"),
 ]
 """Of pixels: each is compiled, which takes seconds."""
 
