@@ -50,6 +50,11 @@ class Colormap:
         return len(self.rgb) + (self.nodata is not None)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the colours."""
+        return int(self.rgb.nbytes)
+
+    @property
     def rgba(self) -> npt.NDArray[np.uint8]:
         """Array of shape (entries, 4), the entry of invalid pixels transparent."""
         colors = np.zeros((self.entries, 4), np.uint8)

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 from dask.core import flatten
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from kmdask.chunks import ceil_div
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
+
+SMALL = 1 << 12
+"""Bytes that may well be sent with every task."""
 
 FAN_IN = 8
 """Partial results merged by one task."""
@@ -61,12 +64,23 @@ def merge_tasks(
     return level[0], tasks
 
 
+def shared(value: Any) -> Any:
+    """Make a task of a large value that many tasks take.
+
+    Every worker then asks for it once, and it is made again if it is lost; otherwise it would be
+    sent with each task. Dask takes the result for the value.
+    """
+    # Not traversed: it would be taken apart in search of tasks.
+    small = getattr(value, "nbytes", 0) <= SMALL
+    return value if small else delayed(value, pure=True, traverse=False)
+
+
 def over_chunks(
     stage: str,
     function: Callable[..., Any],
     merge: Callable[[list[Any]], Any],
     arrays: Sequence[da.Array | None],
-    *shared: Any,
+    *common: Any,
     places: bool = False,
 ) -> tuple[Delayed, da.Array]:
     """One pass over the chunks of an image: a task for each, and a tree that merges their results.
@@ -81,7 +95,7 @@ def over_chunks(
         Takes a list of results, returns one.
     arrays : sequence of dask arrays or None
         The first one, with rows and columns, says where the chunks are; the others have the same.
-    *shared : object
+    *common : object
         What is the same for all chunks.
     places : bool, default False
         Whether the function also takes the row and the column of the chunk's first pixel, a tuple.
@@ -103,10 +117,16 @@ def over_chunks(
     if places:
         starts = [np.cumsum((0, *sizes[:-1])).tolist() for sizes in first.chunks[:2]]
         corners = [(corner,) for corner in product(*starts)]
-    token = ([array.name for array in there], shared)
+    token = ([array.name for array in there], common)
     names = block_names(stage, token, first.npartitions)
-    graph: dict[Any, Any] = {
-        name: (function, *blocks, *shared, *corner)
+    # A large array is an entry of its own, lest it be sent with every chunk's task.
+    graph: dict[Any, Any] = {}
+    sent = list(common)
+    for i, key in enumerate(block_names(f"{stage}-shared", token, len(common))):
+        if getattr(common[i], "nbytes", 0) > SMALL:
+            graph[key], sent[i] = common[i], key
+    graph |= {
+        name: (function, *blocks, *sent, *corner)
         for name, corner, *blocks in zip(names, corners, *columns, strict=True)
     }
     root, merging = merge_tasks(merge, names, "merge")

@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 
 from kmdask.errors import ParameterError
+from kmdask.graphs import shared
 from kmdask.fitting.search import prepared
 from kmdask.kernels import colors as kernels
 from kmdask.kernels.nearest import nearest_pixels
@@ -115,6 +116,11 @@ class Palette:
     def bands(self) -> int:
         """Number of bands of a colour."""
         return int(self.colors.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the colours."""
+        return int(self.colors.nbytes)
 
     @property
     def displayable(self) -> bool:
@@ -228,7 +234,7 @@ def encode(
         pixels,
         "yxb",
         *(() if mask is None else (mask, "yx")),
-        palette=palette,
+        palette=shared(palette),
         index_dtype=dtype,
         **({} if table else {"space": space}),
         concatenate=False,
@@ -267,7 +273,7 @@ def decode(indices: da.Array, palette: Palette, fill: npt.ArrayLike | None = Non
     colors: da.Array = da.map_blocks(
         decode_block,
         indices,
-        palette=palette,
+        palette=shared(palette),
         fill=fill,
         dtype=dtype,
         meta=np.empty((0, 0, 0), dtype),

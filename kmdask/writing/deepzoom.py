@@ -16,7 +16,7 @@ import numpy as np
 
 from kmdask.chunks import TILE
 from kmdask.errors import writing
-from kmdask.graphs import write_blocks
+from kmdask.graphs import shared, write_blocks
 from kmdask.writing.png import encode_png
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def write_levels(levels: Sequence[da.Array], colormap: Colormap, folder: Path) -
         with writing(level):
             level.mkdir(parents=True)
         writes.append(
-            write_blocks(_write_tiles, indices, "write-tiles", colormap=colormap, folder=level)
+            write_blocks(
+                _write_tiles, indices, "write-tiles", colormap=shared(colormap), folder=level
+            )
         )
     return writes
 

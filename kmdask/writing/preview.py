@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kmdask.errors import writing
-from kmdask.graphs import write_blocks
+from kmdask.graphs import shared, write_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def write_preview(levels: Sequence[da.Array], colormap: Colormap, path: Path) ->
     """
     level = next(indices for indices in levels if max(indices.shape) <= LONGEST)
     whole = level.rechunk(-1)
-    return write_blocks(_write_jpeg, whole, "write-preview", colormap=colormap, path=path)
+    return write_blocks(_write_jpeg, whole, "write-preview", colormap=shared(colormap), path=path)
 
 
 def _write_jpeg(
