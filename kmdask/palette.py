@@ -11,8 +11,8 @@ import dask.array as da
 import numpy as np
 
 from kmdask.errors import ParameterError
-from kmdask.graphs import shared
 from kmdask.fitting.search import prepared
+from kmdask.graphs import shared
 from kmdask.kernels import colors as kernels
 from kmdask.kernels.nearest import nearest_pixels
 from kmdask.pixels import checked, countable, rounded, valid_or_all

@@ -9,7 +9,7 @@ References
 
 from __future__ import annotations
 
-import shutil
+from contextlib import ExitStack
 from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,6 @@ as fast (measured); and every reader of TIFF knows deflate."""
 
 CLASSIC_BYTES = 2**32
 """What 32-bit offsets can address. Larger files are BigTIFF."""
-
-COPY_BYTES = 2**24
 
 GEO_TAGS = frozenset({33550, 33922, 34264, 34735, 34736, 34737, 50844})
 """Pixel scale, tie points, transformation, the GeoKeys and their parameters, RPCs."""
@@ -224,22 +222,24 @@ def _append(
     offsets = [np.empty_like(level) for level in counts]
     with path.open("ab") as out:
         for level in reversed(range(len(counts))):
+            # Row by row, so that the file does not depend on how the image was chunked.
+            sizes = counts[level].ravel()
+            starts = out.tell() + np.cumsum(sizes) - sizes
+            offsets[level] = starts.reshape(counts[level].shape)
+            columns = _spans(chunks[level][1])
             for row, top in enumerate(_spans(chunks[level][0])):
-                for column, left in enumerate(_spans(chunks[level][1])):
-                    size = counts[level][top, left]
-                    ends = out.tell() + np.cumsum(size).reshape(size.shape)
-                    offsets[level][top, left] = ends - size
-                    _move(_scratch_file(scratch, level, row, column), out)
-                    if out.tell() != ends[-1, -1]:
-                        msg = f"cannot write {str(path)!r}: tiles in {str(scratch)!r} were lost"
-                        raise OutputError(msg)
+                files = [_scratch_file(scratch, level, row, i) for i in range(len(columns))]
+                with ExitStack() as stack:
+                    parts = [stack.enter_context(file.open("rb")) for file in files]
+                    for tiles in counts[level][top]:
+                        for part, left in zip(parts, columns, strict=True):
+                            out.write(part.read(int(tiles[left].sum())))
+                for file in files:
+                    file.unlink()
+            if out.tell() != starts[-1] + sizes[-1]:
+                msg = f"cannot write {str(path)!r}: tiles in {str(scratch)!r} were lost"
+                raise OutputError(msg)
     return offsets
-
-
-def _move(source: Path, out: Any) -> None:
-    with source.open("rb") as file:
-        shutil.copyfileobj(file, out, COPY_BYTES)
-    source.unlink()
 
 
 def _spans(sizes: Sequence[int]) -> list[slice]:
