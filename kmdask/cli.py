@@ -66,6 +66,25 @@ class Numbers(click.ParamType[Any]):
             self.fail(f"{value!r} is not a list of numbers such as 4,3,2{word}", param, ctx)
 
 
+class Passes(click.ParamType[Any]):
+    """A number of passes, or converge."""
+
+    name = "passes"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+        """Return what the help shows."""
+        return "N|converge"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Parse."""
+        try:
+            return "converge" if value == "converge" else int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of passes nor converge", param, ctx)
+
+
 def options(*added: Callable[..., Any]) -> Callable[..., Any]:
     """Add several options to a command."""
 
@@ -124,8 +143,10 @@ def main() -> None:
 @click.option("--pca", type=int, help="Compare colours by so many principal components.")
 @click.option(
     "--refine",
-    type=Numbers(int, "converge"),
-    help="Passes of k-means over all pixels of many or deep bands, or converge.  [default: 2]",
+    type=Passes(),
+    default=2,
+    show_default=True,
+    help="Passes of k-means over all pixels of many or deep bands, or converge.",
 )
 @click.option("--display", type=Numbers(int), help="Bands that tiles and preview show, as 4,3,2.")
 @click.option(
@@ -138,8 +159,6 @@ def compress(src: str, out: str | None, k: int, **options: Any) -> None:
     SRC is any raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or group
     (GROUP.zarr::ARRAY), or a .npy file. OUT is a directory, by default SRC with the ending .kmdask.
     """
-    refine = options.pop("refine")
-    options["refine"] = 2 if refine is None else refine if isinstance(refine, str) else refine[0]
     _compress(src, out, k, **options)
 
 

@@ -154,7 +154,8 @@ def choose_display(
     """
     check_stretch(stretch)
     numbers = [band.number for band in bands]
-    shown = _usual_bands(bands) if display is None else _checked(display, numbers)
+    check_display(display, bands)
+    shown = _usual_bands(bands) if display is None else tuple(map(int, display))
     if stretch is None and dtype == np.uint8:
         return Display(shown, (0.0,) * len(shown), (255.0,) * len(shown))
     ends = STRETCH if stretch is None else (float(stretch[0]), float(stretch[1]))
@@ -175,15 +176,19 @@ def check_stretch(stretch: object) -> None:
         raise ParameterError(msg)
 
 
-def _checked(display: object, numbers: list[int]) -> tuple[int, ...]:
+def check_display(display: object, bands: tuple[Band, ...]) -> None:
+    """Raise a `ParameterError` unless a display is None or one or three of the bands."""
+    if display is None:
+        return
+    numbers = [band.number for band in bands]
     listed = isinstance(display, list | tuple | np.ndarray) and len(display) in {1, 3}
     if not listed or not all(
         isinstance(number, int | np.integer) and number in numbers
         for number in display  # type: ignore[attr-defined]
     ):
-        msg = f"display is one or three of the bands {tuple(numbers)} of this image; got {display}"
+        there = ", ".join(map(str, numbers))
+        msg = f"display is one or three of the bands of this image, {there}; got {display!r}"
         raise ParameterError(msg)
-    return tuple(int(number) for number in display)  # type: ignore[attr-defined]
 
 
 def _usual_bands(bands: tuple[Band, ...]) -> tuple[int, ...]:

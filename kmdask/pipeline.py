@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from kmdask.bands import fill_values
 from kmdask.client import Connection, connect
-from kmdask.display import choose_display
+from kmdask.display import check_display, choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_centers
-from kmdask.fitting.survey import survey
+from kmdask.fitting.survey import check_pca, check_scale, survey
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import Palette, check_room
@@ -193,6 +193,9 @@ def _compress(
 ) -> Report:
     """Count, fit and write an open image; return the account of it."""
     pixels, window = raster.pixels, raster.window
+    check_display(options.display, raster.bands)
+    check_scale(options.scale, len(raster.bands))
+    check_pca(options.pca, len(raster.bands))
     with stages("count"):
         plan = survey(pixels, raster.mask, scale=options.scale, pca=options.pca, window=window)
         tables = run(*plan.counter.table(pixels, raster.mask))
@@ -265,7 +268,7 @@ def default_output(source: Any) -> Path:
     """Name the bundle of a source: beside it with another ending; of a URL, in this directory."""
     if not isinstance(source, str | os.PathLike):
         raise ParameterError(
-            f"an array has no name to call the output by; give out= (got {source!r})"
+            f"an array has no name to call the output by; give out= (got a {type(source).__name__})"
         )
     # The name of an array in a group comes after "::" and is none of a file.
     name = os.fspath(source).partition("::")[0]

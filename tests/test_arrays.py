@@ -387,6 +387,23 @@ def test_the_same_georeference_from_rioxarray_and_gdal(tmp_path, scene_array, xa
         assert open_raster(array).georef == open_raster(path).georef
 
 
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+def test_slices_are_where_their_coordinates_say(scene_array, xarray):
+    import rioxarray
+
+    assert xarray
+    assert rioxarray
+    a, b, c, d, e, f = open_raster(scene_array).georef.transform
+    assert (b, d) == (0, 0)
+    cut = open_raster(scene_array.isel(x=slice(3, None), y=slice(2, None)))
+    np.testing.assert_allclose(cut.georef.transform, (a, 0, c + 3 * a, 0, e, f + 2 * e))
+    rows = scene_array.sizes["y"]
+    flipped = open_raster(scene_array.isel(y=slice(None, None, -1)))
+    np.testing.assert_allclose(flipped.georef.transform, (a, 0, c, 0, -e, f + rows * e))
+    thinned = open_raster(scene_array.isel(x=slice(None, None, 2)))
+    np.testing.assert_allclose(thinned.georef.transform, (2 * a, 0, c - a / 2, 0, e, f))
+
+
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [

@@ -98,7 +98,9 @@ def test_bands_by_their_colours(interpretations, shown):
     "display", [(), (1, 2), (7,), (0, 1, 2), (1, 2, 3, 4), 1, "123", [[1]], (1.0,), {1}], ids=repr
 )
 def test_bands_that_are_not_there(colors, display):
-    with pytest.raises(ParameterError, match=r"one or three of the bands \(1, 2, 3, 4, 5, 6\)"):
+    with pytest.raises(
+        ParameterError, match=r"one or three of the bands of this image, 1, 2, 3, 4, 5, 6;"
+    ):
         choose_display(SIX, colors, UINT16, display=display)
 
 

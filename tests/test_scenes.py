@@ -324,7 +324,7 @@ def test_every_type_and_number_of_bands(tmp_path, compress, land, border, dtype)
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 @pytest.mark.parametrize("bands", [1, 6])
-@pytest.mark.parametrize("k", [30, 31, 400])
+@pytest.mark.parametrize("k", [30, 400])
 def test_images_of_few_colours_come_back_exactly(tmp_path, compress, dtype, bands, k):
     rng = np.random.default_rng(0)
     colors = rng.permutation(30 * bands).reshape(30, bands) * 37
@@ -370,7 +370,7 @@ def no_worse(compress, pixels, valid, k, out):
     assert result.report.mse <= 1.01 * nearest(flat, rounded)[1].mean() / pixels.shape[2]
 
 
-@pytest.mark.parametrize("k", [4, 16, 64])
+@pytest.mark.parametrize("k", [4, 64])
 def test_no_worse_than_scikit_learn(tmp_path, compress, land, k):
     pixels = (land(150, 200, 4) * 10_000).astype(np.uint16)
     no_worse(compress, pixels, np.ones((150, 200), bool), k, tmp_path / "out.kmdask")

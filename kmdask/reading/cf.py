@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    Affine = tuple[float, float, float, float, float, float]
+
 logger = logging.getLogger(__name__)
 
 STEADY = 1e-3
@@ -73,9 +75,10 @@ def place(
     dims: tuple[str, ...] | None,
     beside: Mapping[str, Variable],
 ) -> Georef:
-    """Read where the image is: its grid mapping, else the coordinates of its rows and columns.
+    """Read where the image is, of its grid mapping and the coordinates of its rows and columns.
 
-    A coordinate reference system that cannot be parsed is left out, with a warning in the log.
+    Where these two differ the coordinates are right: slicing an array changes them alone. A
+    coordinate reference system that cannot be parsed is left out, with a warning in the log.
     """
     mapping: Mapping[str, Any] = {}
     for name in (attrs.get("grid_mapping"), "spatial_ref"):
@@ -85,7 +88,7 @@ def place(
     wkt = mapping.get("crs_wkt") or mapping.get("spatial_ref") or attrs.get("crs_wkt")
     return Georef(
         crs_wkt=check_wkt(path, wkt),
-        transform=_affine(mapping.get("GeoTransform")) or _from_coordinates(dims, beside),
+        transform=_agreed(_affine(mapping.get("GeoTransform")), _from_coordinates(dims, beside)),
         point=attrs.get("AREA_OR_POINT") == "Point",
     )
 
@@ -144,7 +147,7 @@ def _number(value: object, default: float) -> float:
     return default
 
 
-def _affine(text: object) -> tuple[float, float, float, float, float, float] | None:
+def _affine(text: object) -> Affine | None:
     """Reorder GDAL's six numbers, which begin with the corner."""
     try:
         c, a, b, f, d, e = (float(number) for number in str(text).split())
@@ -153,9 +156,19 @@ def _affine(text: object) -> tuple[float, float, float, float, float, float] | N
     return (a, b, c, d, e, f) if all(map(math.isfinite, (a, b, c, d, e, f))) else None
 
 
+def _agreed(mapped: Affine | None, found: Affine | None) -> Affine | None:
+    """The transform of the mapping, whose digits are exact, if coordinates do not deny it."""
+    if mapped is None or found is None:
+        return mapped or found
+    if mapped[1] or mapped[3]:  # coordinates of rows and columns cannot tell of a rotation
+        return mapped
+    pixel = max(abs(found[0]), abs(found[4]))
+    return mapped if np.allclose(mapped, found, rtol=1e-9, atol=STEADY * pixel) else found
+
+
 def _from_coordinates(
     dims: tuple[str, ...] | None, beside: Mapping[str, Variable]
-) -> tuple[float, float, float, float, float, float] | None:
+) -> Affine | None:
     steps = []
     for known in (COLUMNS, ROWS):
         name = next((dim for dim in dims or () if dim.lower() in known and dim in beside), None)
