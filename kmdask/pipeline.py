@@ -180,7 +180,7 @@ def compress(
         fitted = staging.load() or _fit(raster, options, run, stages, estimator)
         raster = raster if fitted.masked else replace(raster, mask=None)
         header = _header(raster, fitted, options)
-        staging.save(fitted, header, raster)
+        staging.save(fitted, header, raster, stages.seconds)
         with stages("write"):
             metrics = write_outputs(
                 raster, fitted, formats=options.formats, staging=staging, run=run
@@ -192,7 +192,7 @@ def compress(
                 metrics,
                 options=options,
                 sizes=sizes_of(raster, staging.path),
-                seconds=stages.seconds,
+                seconds=staging.seconds | stages.seconds,
             )
         )
     return CompressedImage.read(target)

@@ -80,6 +80,11 @@ class Staging:
         return int(rows), int(columns)
 
     @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time of the stages of the earlier run that led to its palette."""
+        return {} if self.earlier is None else self.earlier["seconds"]
+
+    @property
     def receipts(self) -> Receipts:
         """What the earlier run has written, and where this one keeps what it has."""
         return Receipts.found(self.scratch / RECEIPTS)
@@ -101,15 +106,21 @@ class Staging:
         display = Display.from_dict(header.display)
         return Fitted.from_dict(self.earlier["fitted"], Palette(colors), display)
 
-    def save(self, fitted: Fitted, header: store.Header, raster: Raster) -> None:
+    def save(
+        self, fitted: Fitted, header: store.Header, raster: Raster, seconds: dict[str, float]
+    ) -> None:
         """Begin the bundle with its palette; from now on a run that is cut off can be resumed."""
         if self.earlier is None:
             if self.replaces:
                 self.clear()
             store.create_image(self.path, raster.shape, fitted.palette, header)
-            chunk = raster.pixels.chunksize[:2]
+            kept = {
+                "fitted": fitted.to_dict(),
+                "chunk": raster.pixels.chunksize[:2],
+                "seconds": seconds,
+            }
             with writing(self.path):
-                _dump(self.scratch / FITTED, {"fitted": fitted.to_dict(), "chunk": chunk})
+                _dump(self.scratch / FITTED, kept)
         self.safe = True
 
     def clear(self) -> None:
