@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,14 @@ talking = options(
     ),
     click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
 )
+scheduler = options(
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler to use: its address or its scheduler file.  "
+        "[default: the configured one, else this machine]",
+    ),
+)
 reading = options(
     click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
     click.option(
@@ -115,12 +124,7 @@ compressing = options(
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
-    click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Dask scheduler to use: its address or its scheduler file.  "
-        "[default: the configured one, else this machine]",
-    ),
+    scheduler,
     talking,
 )
 
@@ -212,6 +216,31 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
         return
     for name, text in seen.rows().items():
         click.echo(f"{name:<10} {text}".replace("\n", "\n" + " " * 11))
+
+
+@main.command()
+@click.argument("out")
+@scheduler
+@talking
+def verify(out: str, *, scheduler: str | None, as_json: bool, quiet: bool, verbose: int) -> None:
+    """Check that the bundle OUT is complete and undamaged.
+
+    Prints what is wrong with it, if anything is, and ends with 1 then.
+    """
+    from kmdask.verify import verify as find_problems
+
+    told = set_up(quiet=quiet, verbose=verbose)
+    with plain_errors():
+        problems = find_problems(out, client=scheduler, progress=told)
+    if as_json:
+        click.echo(json.dumps({"path": out, "problems": [asdict(found) for found in problems]}))
+    elif not problems:
+        click.echo(f"{out} is complete and undamaged")
+    else:
+        for problem in problems:
+            click.echo(problem)
+    if problems:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()

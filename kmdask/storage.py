@@ -217,6 +217,16 @@ def names(folder: Place) -> set[str]:
         return {path.rstrip("/").rpartition("/")[2] for path in listed}
 
 
+def files(folder: Place) -> set[str]:
+    """Names of all files in a folder and the folders in it, relative to it."""
+    with reaching(folder):
+        if isinstance(folder, Path):
+            found = (path for path in folder.rglob("*") if path.is_file())
+            return {path.relative_to(folder).as_posix() for path in found}
+        start = len(folder.path.rstrip("/")) + 1
+        return {path[start:] for path in folder.fs.find(folder.path)}
+
+
 def size_of(place: Place) -> int:
     """Size in bytes of a file, or of all files in a folder; 0 if there is nothing."""
     with reaching(place):
