@@ -9,7 +9,6 @@ import json
 import logging
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -200,11 +199,13 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
     from kmdask.writing import store
 
     set_up(quiet=quiet, verbose=verbose)
-    if any((Path(path) / part).exists() for part in (store.IMAGE, store.REPORT)):
+    with plain_errors():
+        bundle = store.begun_at(path)
+    if bundle is not None:
         from kmdask.image import CompressedImage
 
         with plain_errors():
-            image = CompressedImage.read(Path(path))
+            image = CompressedImage.read(bundle)
         show(image, as_json=as_json)
         return
     from kmdask.reading.describe import describe
@@ -256,15 +257,15 @@ def decompress(
 
     Its ending says in which form: .tif and .tiff are a GeoTIFF, .zarr is a zarr group.
     """
-    from kmdask.reading.raster import size_of
+    from kmdask import storage
     from kmdask.writing import decompress as colors
 
     told = set_up(quiet=quiet, verbose=verbose)
-    path = Path(dst)
     with plain_errors():
-        image = colors.Decoded.open(Path(bundle))
+        path = storage.place(dst)
+        image = colors.Decoded.open(storage.place(bundle))
         colors.decompress(image, path, cog=cog, overwrite=overwrite, progress=told)
-    result = {"path": dst, "bytes": size_of(path)}
+        result = {"path": dst, "bytes": storage.size_of(path)}
     click.echo(json.dumps(result) if as_json else dst)
 
 

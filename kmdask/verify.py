@@ -115,7 +115,7 @@ def verify(
     try:
         image = CompressedImage.read(bundle)
     except BundleError as error:
-        if store.REPORT not in storage.names(bundle):
+        if not storage.exists(bundle / store.REPORT):
             raise
         return (Problem(store.IMAGE, str(error)),)
     problems = {*_report_problems(image), *_digest_problems(image)}
