@@ -315,7 +315,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
     """Print the report of an image, as a table or as JSON."""
     report = image.report
     if as_json:
-        click.echo(json.dumps({"path": str(image.path), **report.to_dict()}, indent=2))
+        click.echo(json.dumps({"path": str(image.path), **json.loads(report.to_json())}, indent=2))
         return
     height, width, bands = image.shape
     invalid = height * width - report.valid_pixels

@@ -245,11 +245,11 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
 
 
 def _has_image(bundle: Place) -> bool:
-    return _has(bundle, f"{IMAGE}/.zgroup")
+    # Web servers know files, and not all of them folders.
+    return _has(bundle, f"{IMAGE}/.zgroup") or _has(bundle, IMAGE)
 
 
 def _has(bundle: Place, name: str) -> bool:
-    # Not by listing: web servers do not list, and object stores take their time.
     try:
         return storage.exists(bundle / name)
     except OSError as error:
