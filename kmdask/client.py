@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import dask
 
 from kmdask import clusters
-from kmdask.clusters import Local, Remote
+from kmdask.clusters import Local, Remote, address_of
 from kmdask.errors import ClusterError, KmdaskError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def connect(client: Connection = None) -> Iterator[Client]:
     where = ""
     try:
         with _opened(client) as connected:
-            where = " at " + connected.scheduler.address
+            where = " at " + address_of(connected)
             with _using(connected), _blaming(connected):
                 yield connected
     except KmdaskError:
@@ -65,7 +65,10 @@ def connect(client: Connection = None) -> Iterator[Client]:
         told = _told_of_loss(error)
         if told is None:
             raise
-        msg = f"the Dask cluster{where} was lost while it worked: {told}; see its logs, then try again"
+        msg = (
+            f"the Dask cluster{where} was lost while it worked: {told}; see the logs of its "
+            "scheduler and workers, then try again"
+        )
         raise ClusterError(msg) from error
 
 
@@ -100,9 +103,7 @@ def _blaming(client: Client) -> Iterator[None]:
 
     try:
         yield
-    except KmdaskError:
-        raise
-    except (ArithmeticError, OSError):
+    except (KmdaskError, ArithmeticError, OSError):
         raise
     except (ImportError, AttributeError, TypeError, RuntimeError, PickleError, KilledWorker):
         from kmdask.checks import check_versions

@@ -206,6 +206,11 @@ def client_of(where: LocalCluster | str, security: Security | None = None) -> Cl
     return Client(where, security=security, set_as_default=False, timeout=PATIENCE)
 
 
+def address_of(client: Client) -> str:
+    """Address of the scheduler of a client; "" if that has lost it."""
+    return "" if client.scheduler is None else str(client.scheduler.address)
+
+
 def _knock(address: str, security: Security) -> None:
     """Raise an `OSError` or `ValueError` soon if no scheduler answers at an address.
 

@@ -5,12 +5,16 @@ Every message says what was asked, the value that was got, the limit, and what t
 
 from __future__ import annotations
 
+import socket
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from kmdask.storage import Place
 
 __all__ = [
     "BundleError",
@@ -23,6 +27,7 @@ __all__ = [
     "SourceError",
     "SourceNotFoundError",
     "UnsupportedImageError",
+    "on_worker",
     "writing",
 ]
 
@@ -46,8 +51,8 @@ class SourceError(KmdaskError, OSError):
         """Say that a window cannot be read."""
         return cls(
             f"{path!r} cannot be read at rows {rows.start} to {rows.stop}, columns "
-            f"{columns.start} to {columns.stop}: {error.__cause__ or error}; the file is damaged "
-            "or incomplete there, so fetch it again or cut that part off"
+            f"{columns.start} to {columns.stop}{on_worker()}: {error.__cause__ or error}; the file "
+            "is damaged or incomplete there, so fetch it again or cut that part off"
         )
 
 
@@ -84,16 +89,33 @@ class ClusterError(KmdaskError, ConnectionError):
     """The Dask cluster cannot be reached or was lost."""
 
 
+def on_worker() -> str:
+    """Say on which worker of a cluster this task runs; nothing where it is within this process."""
+    # Where there is a task, Dask is loaded.
+    distributed = sys.modules.get("distributed")
+    try:
+        address = "" if distributed is None else distributed.get_worker().address
+    except ValueError:
+        return ""
+    if not address or address.startswith("inproc://"):
+        return ""
+    return f" on worker {address} (host {socket.gethostname()})"
+
+
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Place) -> Iterator[None]:
     """Turn what the system says against writing into an `OutputError` that names the path."""
     try:
         yield
     except KmdaskError:
         raise
-    except OSError as error:
+    except Exception as error:
+        # The file systems of object stores raise errors of their own.
+        if isinstance(path, Path) and not isinstance(error, OSError):
+            raise
+        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
         msg = (
-            f"cannot write {str(path)!r}: {error.strerror or error}; choose an output where there "
+            f"cannot write {str(path)!r}{on_worker()}: {told}; choose an output where there "
             "is a directory, permission and space on every machine that takes part"
         )
         raise OutputError(msg) from error

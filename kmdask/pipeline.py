@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kmdask.bands import fill_values
+from kmdask.checks import check_workers
 from kmdask.client import Connection, connect
 from kmdask.display import check_display, choose_display
 from kmdask.errors import ParameterError, writing
@@ -18,7 +19,7 @@ from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import Palette, check_room
 from kmdask.progress import Progress, Silent
-from kmdask.reading.raster import open_raster
+from kmdask.reading.raster import found_at, open_raster
 from kmdask.report import Report, versions
 from kmdask.stages import Stages
 from kmdask.writing import store
@@ -102,9 +103,10 @@ def compress(
         Deep Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole.
-    client : distributed.Client or str, optional
+    client : distributed.Client, kmdask.Local, kmdask.Remote or str, optional
         The cluster: a client, the address of a scheduler, or the path of a scheduler file. By
         default the current client or the configured scheduler, else all cores of this machine.
+        It is never shut down but where kmdask started it. See `kmdask.connect`.
     estimator : scikit-learn compatible clusterer, optional
         What fits the palette in place of `kmdask.KMeans`; see `fit_palette`.
     progress : Progress, optional
@@ -148,8 +150,11 @@ def compress(
     target = (default_output(path) if out is None else Path(out)).absolute()
     stages = Stages(progress or Silent())
     check_apart(path, target)
+    # Before a cluster is started: what cannot be opened here cannot be compressed at all.
+    source = found_at(path, bands=bands, nodata=nodata)
     with store.publishing(target, overwrite=overwrite) as bundle, connect(client) as connected:
         stages.progress.connected(connected.dashboard_link)
+        check_workers(connected, source, bundle / store.SCRATCH)
         with stages("open"):
             scratch = bundle / store.SCRATCH
             raster = open_raster(path, bands=bands, nodata=nodata, scratch=scratch)
