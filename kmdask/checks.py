@@ -77,10 +77,13 @@ def in_process(client: Client) -> bool:
 
 def check_versions(client: Client) -> None:
     """Raise a `ClusterError` if the scheduler or a worker has not this version of kmdask."""
-    if in_process(client):
-        return
-    if told := told_of(versions_amiss(client)):
-        raise ClusterError(f"{told}; install kmdask {__version__} on every machine")
+    if amiss := versions_amiss(client):
+        raise different(amiss)
+
+
+def different(amiss: Mapping[str, str]) -> ClusterError:
+    """Say what `versions_amiss` found."""
+    return ClusterError(f"{told_of(amiss)}; install kmdask {__version__} on every machine")
 
 
 def versions_amiss(client: Client) -> dict[str, str]:
@@ -88,6 +91,8 @@ def versions_amiss(client: Client) -> dict[str, str]:
 
     Asked by nothing but Python's own functions: others could not be sent where kmdask is missing.
     """
+    if in_process(client):
+        return {}
     found: dict[str, Any] = client.run(pkgutil.resolve_name, VERSION, on_error="return")
     hosts: dict[str, Any] = client.run(socket.gethostname, on_error="return")
     told = {

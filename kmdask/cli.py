@@ -237,12 +237,13 @@ def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> 
     """
     from dataclasses import asdict
 
-    set_up(quiet=True, verbose=0)
     with plain_errors():
         cluster = chosen(**where)
         from kmdask.doctor import examine
         from kmdask.pipeline import default_output
 
+        # After Dask is loaded, which sets up logging of its own.
+        set_up(quiet=True, verbose=0)
         if src is not None and out is None:
             out = str(default_output(src))
         checks = examine(src, out, client=cluster)

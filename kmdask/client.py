@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import dask
@@ -53,20 +53,25 @@ def connect(client: Connection = None) -> Iterator[Client]:
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    where = ""
+    where, gone = "", False
     try:
         with _opened(client) as connected:
-            where = " at " + address_of(connected)
-            with _using(connected), _blaming(connected):
-                yield connected
+            where = address_of(connected)
+            try:
+                with _using(connected), _blaming(connected):
+                    yield connected
+            except Exception:
+                # A client that has given up on its scheduler fails in many ways.
+                gone = connected.status != "running"
+                raise
     except KmdaskError:
         raise
     except Exception as error:
-        told = _told_of_loss(error)
+        told = _told_of_loss(error, gone=gone)
         if told is None:
             raise
         msg = (
-            f"the Dask cluster{where} was lost while it worked: {told}; see the logs of its "
+            f"the Dask cluster at {where} was lost while it worked: {told}; see the logs of its "
             "scheduler and workers, then try again"
         )
         raise ClusterError(msg) from error
@@ -105,14 +110,26 @@ def _blaming(client: Client) -> Iterator[None]:
         yield
     except (KmdaskError, ArithmeticError, OSError):
         raise
-    except (ImportError, AttributeError, TypeError, RuntimeError, PickleError, KilledWorker):
-        from kmdask.checks import check_versions
+    except (
+        ImportError,
+        AttributeError,
+        TypeError,
+        RuntimeError,
+        PickleError,
+        KilledWorker,
+    ) as error:
+        from kmdask.checks import different, versions_amiss
 
-        check_versions(client)
+        amiss: dict[str, str] = {}
+        # If the cluster is lost at this very moment, what was raised first says more.
+        with suppress(OSError, RuntimeError):
+            amiss = versions_amiss(client) if client.status == "running" else amiss
+        if amiss:
+            raise different(amiss) from error
         raise
 
 
-def _told_of_loss(error: Exception) -> str | None:
+def _told_of_loss(error: Exception, *, gone: bool) -> str | None:
     """What to say of an error that means that a cluster is lost; None of another one."""
     from distributed import CancelledError, KilledWorker
     from distributed.client import ClosedClientError
@@ -127,7 +144,8 @@ def _told_of_loss(error: Exception) -> str | None:
             "can tell"
         )
     lost = (CancelledError, ClosedClientError, CommClosedError, RPCClosed)
-    if isinstance(error, lost) or (isinstance(error, TimeoutError) and _is_of_dask(error)):
+    late = isinstance(error, TimeoutError) and _is_of_dask(error)
+    if isinstance(error, lost) or late or gone:
         return " ".join(str(error).split()) or type(error).__name__
     return None
 

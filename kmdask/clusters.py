@@ -65,7 +65,7 @@ class Local:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise ParameterError(f"{name} is an integer, 1 or greater; got {value!r}")
-        if self.memory_limit not in {None, "auto"} and not _bytes(self.memory_limit):
+        if self.memory_limit is not None and not _is_size(self.memory_limit):
             msg = (
                 "memory_limit is a number of bytes such as '2GB' or '1.5GiB', or 'auto'; "
                 f"got {self.memory_limit!r}"
@@ -255,16 +255,16 @@ def _scheduler_in(file: Path) -> str:
         raise ClusterError(msg) from error
 
 
-def _bytes(size: object) -> int:
-    """Bytes that a size stands for, 0 if it is none."""
+def _is_size(size: object) -> bool:
+    """Whether Dask takes something for a limit of memory, and one that is a limit."""
     from dask.utils import parse_bytes
 
     if isinstance(size, bool) or not isinstance(size, str | int):
-        return 0
+        return False
     try:
-        return max(0, int(parse_bytes(size)))
+        return size == "auto" or parse_bytes(size) >= 1
     except ValueError:
-        return 0
+        return False
 
 
 def _is_free(port: int) -> bool:

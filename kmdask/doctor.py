@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from kmdask import __version__, storage
-from kmdask.checks import ask_workers, in_process, told_of, versions_amiss
+from kmdask.checks import ask_workers, different, in_process, told_of, versions_amiss
 from kmdask.client import connect
 from kmdask.clusters import address_of
 from kmdask.errors import KmdaskError, writing
@@ -173,8 +173,7 @@ def _dashboard(link: str) -> Check:
 def _kmdask(amiss: dict[str, str]) -> Check:
     if not amiss:
         return Check("kmdask", "ok", f"{__version__} on every machine")
-    text = f"{told_of(amiss)}; install kmdask {__version__} on every machine"
-    return Check("kmdask", "fail", text)
+    return Check("kmdask", "fail", str(different(amiss)))
 
 
 def _from_workers(client: Client, image: Source | None, folder: Place | None) -> list[Check]:
