@@ -77,6 +77,8 @@ async def look_around(
         return await asyncio.wait_for(looking, timeout)
     except TimeoutError:
         return Seen.nothing(f"got no answer from a file system in {timeout:g} s")
+    except Exception as error:  # noqa: BLE001  Dask cannot send all of them
+        return Seen.nothing(f"cannot look: {error!r}")
 
 
 def _look(image: tuple[Source | None, int], folder: Place | None, mark: str, address: str) -> Seen:
