@@ -16,7 +16,15 @@ from uuid import uuid4
 from kmdask import __version__, storage
 from kmdask.clusters import address_of
 from kmdask.errors import ClusterError, OutputError, SourceError, writing
-from kmdask.probes import Seen, look_around, name_of, stored_bytes, take_away
+from kmdask.probes import (
+    SHARED,
+    Room,
+    Seen,
+    look_around,
+    name_of,
+    stored_bytes,
+    take_away,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,10 +42,8 @@ SHOWN = 3
 PATIENCE = 30
 """Seconds that a worker may take to look at a source and at a directory."""
 
-SHARED = "give an output on storage that all machines share"
 
-
-def check_workers(client: Client, source: Source | None, folder: Place) -> None:
+def check_workers(client: Client, source: Source | None, folder: Place, output: Place) -> None:
     """Raise if a worker cannot take part in a run, and say which and why.
 
     Workers within this process need no look.
@@ -50,6 +56,8 @@ def check_workers(client: Client, source: Source | None, folder: Place) -> None:
     folder : Path or UPath
         A directory that is there, on the storage that is to be written to. Small files are put
         there and taken away again.
+    output : Path or UPath
+        What is to be written in the end.
 
     Raises
     ------
@@ -63,7 +71,7 @@ def check_workers(client: Client, source: Source | None, folder: Place) -> None:
     if in_process(client):
         return
     check_versions(client)
-    seen = ask_workers(client, source, folder)
+    seen = ask_workers(client, source, Room(folder, str(output), new_mark()))
     if told := told_of({who: each.source for who, each in seen.items()}):
         raise SourceError(told)
     if told := told_of({who: each.output for who, each in seen.items()}):
@@ -121,7 +129,7 @@ def _version_told(version: object) -> str:
 
 
 def ask_workers(
-    client: Client, source: Source | None = None, folder: Place | None = None
+    client: Client, source: Source | None = None, room: Room | None = None
 ) -> dict[str, Seen]:
     """Have every worker look at the source and at the folder.
 
@@ -129,8 +137,10 @@ def ask_workers(
     ----------
     client : distributed.Client
         Of a cluster whose workers have this version of kmdask.
-    source, folder
+    source : Source, optional
         As in `check_workers`; None is not looked at.
+    room : Room, optional
+        Where the output is to be; None is not looked at.
 
     Returns
     -------
@@ -142,48 +152,52 @@ def ask_workers(
     OutputError
         If this machine itself cannot write into the folder.
     """
-    mark = f".probe-{uuid4().hex}"
     stored = 0 if source is None else stored_bytes(source)
-    with _marked(folder, mark):
+    with _marked(room):
         answers: dict[str, Any] = client.run(
-            look_around, (source, stored), folder, mark, timeout=PATIENCE, on_error="return"
+            look_around, (source, stored), room, timeout=PATIENCE, on_error="return"
         )
         seen = {
-            who: each if isinstance(each, Seen) else Seen.nothing(repr(each))
+            who: each if isinstance(each, Seen) else Seen.nothing(f"cannot look: {each!r}")
             for who, each in answers.items()
         }
-        if folder is not None:
-            for who, each in seen.items():
-                if not each.output and not _took_away(folder, name_of(mark, who)):
-                    client.run(take_away, folder, name_of(mark, who), workers=[who])
-                    text = f"writes to another {str(folder.parent)!r} than this machine sees"
-                    seen[who] = replace(each, output=f"{text}; {SHARED}")
+        for who, each in seen.items():
+            if room is not None and not each.output and not _took_away(room, who):
+                client.run(take_away, room.folder, name_of(room.mark, who), workers=[who])
+                text = f"writes {room.output!r} where this machine does not see it; {SHARED}"
+                seen[who] = replace(each, output=text)
     return {f"worker {who} (host {each.host})": each for who, each in seen.items()}
 
 
+def new_mark() -> str:
+    """Name a file that nobody has."""
+    return f".probe-{uuid4().hex}"
+
+
 @contextmanager
-def _marked(folder: Place | None, mark: str) -> Iterator[None]:
-    """Put a file into a folder for the length of a block."""
-    if folder is None:
+def _marked(room: Room | None) -> Iterator[None]:
+    """Put the mark of a room into it for the length of a block."""
+    if room is None:
         yield
         return
-    with writing(folder):
-        storage.write_file(folder / mark, mark.encode())
+    with writing(room.folder):
+        storage.write_file(room.folder / room.mark, room.mark.encode())
     try:
         yield
     finally:
-        with writing(folder):
-            storage.remove(folder / mark)
+        with writing(room.folder):
+            storage.remove(room.folder / room.mark)
 
 
-def _took_away(folder: Place, name: str) -> bool:
+def _took_away(room: Room, who: str) -> bool:
     """Remove what a worker wrote; return whether it was there to be seen."""
-    with writing(folder):
+    file = room.folder / name_of(room.mark, who)
+    with writing(room.folder):
         try:
-            storage.read_file(folder / name)
+            storage.read_file(file)
         except FileNotFoundError:
             return False
-        storage.remove(folder / name)
+        storage.remove(file)
     return True
 
 

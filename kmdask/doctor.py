@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from kmdask import __version__, storage
-from kmdask.checks import ask_workers, different, in_process, told_of, versions_amiss
+from kmdask.checks import (
+    ask_workers,
+    different,
+    in_process,
+    new_mark,
+    told_of,
+    versions_amiss,
+)
 from kmdask.client import connect
 from kmdask.clusters import address_of
 from kmdask.errors import KmdaskError, writing
 from kmdask.machines import check_disk, check_libraries, check_memory
+from kmdask.probes import Room
 from kmdask.reading.raster import found_at
 
 if TYPE_CHECKING:
@@ -86,7 +94,7 @@ def examine(
     """
     checks: list[Check] = []
     image = _here(checks, source)
-    folder = _free_place(checks, out)
+    target = _free_place(checks, out)
     try:
         with connect(client) as connected:
             checks += _cluster(connected)
@@ -94,7 +102,7 @@ def examine(
             checks.append(_kmdask(amiss))
             checks.append(Check("libraries", *check_libraries(connected)))
             if not amiss:
-                checks += _from_workers(connected, image, folder)
+                checks += _from_workers(connected, image, target)
     except KmdaskError as error:
         checks.append(Check("cluster", "fail", str(error)))
     return checks
@@ -117,7 +125,7 @@ def _here(checks: list[Check], source: Any) -> Source | None:
 
 
 def _free_place(checks: list[Check], out: Any) -> Place | None:
-    """Choose a folder beside the output, and see whether something stands there already."""
+    """See whether something stands there already."""
     if out is None:
         return None
     try:
@@ -129,7 +137,7 @@ def _free_place(checks: list[Check], out: Any) -> Place | None:
         return None
     text = f"{str(target)!r} " + ("exists already: a run needs --overwrite" if there else "is free")
     checks.append(Check("output", "warn" if there else "ok", text))
-    return target.parent / f".{target.name}.doctor-{uuid.uuid4().hex[:8]}"
+    return target
 
 
 def _cluster(client: Client) -> list[Check]:
@@ -176,23 +184,23 @@ def _kmdask(amiss: dict[str, str]) -> Check:
     return Check("kmdask", "fail", str(different(amiss)))
 
 
-def _from_workers(client: Client, image: Source | None, folder: Place | None) -> list[Check]:
+def _from_workers(client: Client, image: Source | None, out: Place | None) -> list[Check]:
     """Look at the source and the output from every worker, and at what room there is for them."""
     checks: list[Check] = []
     try:
-        with _made(folder):
-            seen = ask_workers(client, image, folder)
+        with _beside(out) as folder:
+            room = None if folder is None else Room(folder, str(out), new_mark())
+            seen = ask_workers(client, image, room)
     except KmdaskError as error:
         checks.append(Check("output, from here", "fail", str(error)))
-        seen = ask_workers(client, image)
-        folder = None
+        seen, out = ask_workers(client, image), None
     if image is not None:
         told = {who: each.source for who, each in seen.items()}
         checks.append(_all_see("source, from workers", told, "every worker reads it"))
-    if folder is not None:
+    if out is not None:
         told = {who: each.output for who, each in seen.items()}
         checks.append(_all_see("output, from workers", told, "every worker writes there"))
-    if image is not None and folder is not None:
+    if image is not None and out is not None:
         checks.append(Check("disk", *check_disk(image, seen)))
     if image is not None:
         checks.append(Check("memory", *check_memory(client, image)))
@@ -201,18 +209,19 @@ def _from_workers(client: Client, image: Source | None, folder: Place | None) ->
 
 
 @contextmanager
-def _made(folder: Place | None) -> Iterator[None]:
-    """Make a directory for the length of a block, in one that is there."""
-    if folder is None:
-        yield
+def _beside(out: Place | None) -> Iterator[Place | None]:
+    """Make a directory beside an output for the length of a block."""
+    if out is None:
+        yield None
         return
-    with writing(folder.parent):
+    folder = out.parent / f".{out.name}.doctor-{uuid.uuid4().hex[:8]}"
+    with writing(out):
         if isinstance(folder, Path):
             folder.mkdir()
     try:
-        yield
+        yield folder
     finally:
-        with writing(folder.parent):
+        with writing(out):
             storage.remove(folder)
 
 

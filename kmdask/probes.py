@@ -19,6 +19,23 @@ if TYPE_CHECKING:
     from kmdask.storage import Place
 
 
+SHARED = "give an output on storage that all machines share"
+
+
+@dataclass(frozen=True)
+class Room:
+    """A directory to try in whether an output can be written."""
+
+    folder: Place
+    """It is there, and nobody else uses it."""
+
+    output: str
+    """What to call the output in messages."""
+
+    mark: str
+    """The name and the content of a file that the client has put there."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a worker saw."""
@@ -46,8 +63,7 @@ class Seen:
 
 async def look_around(
     image: tuple[Source | None, int],
-    folder: Place | None,
-    mark: str,
+    room: Room | None,
     timeout: float,  # noqa: ASYNC109  on the worker, whose loop must go on
     dask_worker: Any = None,
 ) -> Seen:
@@ -57,10 +73,7 @@ async def look_around(
     ----------
     image : tuple of Source or None, and int
         The image, as the client found it, and what `stored_bytes` of it is there.
-    folder : Path or UPath or None
-        A directory in which the client has put a file.
-    mark : str
-        The name and the content of that file.
+    room : Room or None
     timeout : float
         Seconds after which a file system is taken not to answer.
     dask_worker : distributed.Worker
@@ -72,7 +85,7 @@ async def look_around(
         If nothing is wrong with the output, there is a file in it that `name_of` names.
     """
     # In a thread: a file system that does not answer must not keep the worker from doing so.
-    looking = asyncio.to_thread(_look, image, folder, mark, dask_worker.address)
+    looking = asyncio.to_thread(_look, image, room, dask_worker.address)
     try:
         return await asyncio.wait_for(looking, timeout)
     except TimeoutError:
@@ -81,15 +94,15 @@ async def look_around(
         return Seen.nothing(f"cannot look: {error!r}")
 
 
-def _look(image: tuple[Source | None, int], folder: Place | None, mark: str, address: str) -> Seen:
+def _look(image: tuple[Source | None, int], room: Room | None, address: str) -> Seen:
     import rasterio
 
     source, stored = image
     return Seen(
         host=socket.gethostname(),
         source="" if source is None else _source_told(source, stored),
-        output="" if folder is None else _folder_told(folder, mark, address),
-        free=None if folder is None else _free(folder),
+        output="" if room is None else _room_told(room, address),
+        free=None if room is None else _free(room.folder),
         gdal=str(rasterio.__gdal_version__),
     )
 
@@ -144,19 +157,19 @@ def stored_bytes(source: Source) -> int:
     return 0
 
 
-def _folder_told(folder: Place, mark: str, address: str) -> str:
+def _room_told(room: Room, address: str) -> str:
     try:
-        content = storage.read_file(folder / mark)
+        content = storage.read_file(room.folder / room.mark)
     except (FileNotFoundError, NotADirectoryError):
-        return f"does not see what is written to {str(folder.parent)!r}"
+        return f"does not see what this machine writes for {room.output!r}; {SHARED}"
     except OSError as error:
-        return f"cannot read in {str(folder.parent)!r}: {error.strerror or error}"
-    if content != mark.encode():
-        return f"reads something else in {str(folder.parent)!r} than was written there"
+        return f"cannot read what is written for {room.output!r}: {error.strerror or error}"
+    if content != room.mark.encode():
+        return f"reads something else for {room.output!r} than this machine writes; {SHARED}"
     try:
-        storage.write_file(folder / name_of(mark, address), mark.encode())
+        storage.write_file(room.folder / name_of(room.mark, address), content)
     except OSError as error:
-        return f"cannot write to {str(folder.parent)!r}: {error.strerror or error}"
+        return f"cannot write {room.output!r}: {error.strerror or error}"
     return ""
 
 

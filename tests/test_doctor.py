@@ -186,7 +186,7 @@ def test_a_worker_that_cannot_write(tmp_path, source, scheduler, join, elsewhere
     results = tmp_path / "results"
     results.mkdir()
     bad = join(before=elsewhere(what, results))
-    told = {"empty": "does not see what is written", "read-only": "cannot write"}[what]
+    told = {"empty": "does not see what this machine writes for", "read-only": "cannot write"}[what]
     with pytest.raises(kmdask.OutputError, match=rf"^worker {bad} \(host .*\) {told}"):
         kmdask.compress(source, 4, results / "o.kmdask", client=scheduler.scheduler_address)
     assert list(results.iterdir()) == []
