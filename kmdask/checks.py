@@ -62,7 +62,8 @@ def check_workers(client: Client, source: Source | None, folder: Place, output: 
     Raises
     ------
     ClusterError
-        If kmdask is missing on a machine, or is of another version there.
+        If kmdask is missing on a machine, or is of another version there, or something else that
+        a worker needs to look at all; or a file system does not answer.
     SourceError
         If a worker cannot read the source, or finds another image there.
     OutputError
@@ -72,6 +73,8 @@ def check_workers(client: Client, source: Source | None, folder: Place, output: 
         return
     check_versions(client)
     seen = ask_workers(client, source, Room(folder, str(output), new_mark()))
+    if told := told_of({who: each.failed for who, each in seen.items()}):
+        raise ClusterError(told)
     if told := told_of({who: each.source for who, each in seen.items()}):
         raise SourceError(told)
     if told := told_of({who: each.output for who, each in seen.items()}):
@@ -162,7 +165,8 @@ def ask_workers(
             for who, each in answers.items()
         }
         for who, each in seen.items():
-            if room is not None and not each.output and not _took_away(room, who):
+            well = not (each.output or each.failed)
+            if room is not None and well and not _took_away(room, who):
                 client.run(take_away, room.folder, name_of(room.mark, who), workers=[who])
                 text = f"writes {room.output!r} where this machine does not see it; {SHARED}"
                 seen[who] = replace(each, output=text)

@@ -194,6 +194,8 @@ def _from_workers(client: Client, image: Source | None, out: Place | None) -> li
     except KmdaskError as error:
         checks.append(Check("output, from here", "fail", str(error)))
         seen, out = ask_workers(client, image), None
+    if told_of(failed := {who: each.failed for who, each in seen.items()}):
+        return [*checks, _all_see("workers", failed, "")]
     if image is not None:
         told = {who: each.source for who, each in seen.items()}
         checks.append(_all_see("source, from workers", told, "every worker reads it"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -168,11 +169,11 @@ def compress(
     target = storage.place(default_output(path) if out is None else out)
     stages = Stages(progress or Silent())
     check_apart(path, target)
-    # Before a cluster is started: what cannot be opened here cannot be compressed at all.
-    source = found_at(path, bands=bands, nodata=nodata)
     asked = request(path, options, estimator)
     with (
         publishing(target, overwrite=overwrite, asked=asked, resume=resume) as staging,
+        # Before a cluster is started: what cannot be opened here cannot be compressed at all.
+        nullcontext(found_at(path, bands=bands, nodata=nodata)) as source,
         connect(client) as connected,
     ):
         stages.progress.connected(connected.dashboard_link)

@@ -55,10 +55,13 @@ class Seen:
     gdal: str = ""
     """The version of GDAL that it reads with."""
 
+    failed: str = ""
+    """Why it could not look at all."""
+
     @classmethod
     def nothing(cls, why: str) -> Seen:
         """Of a worker that could not look."""
-        return cls("unknown", why, why)
+        return cls("unknown", failed=why)
 
 
 async def look_around(

@@ -177,6 +177,26 @@ def test_a_worker_without_kmdask_that_joins_late(source, scheduler, join):
     assert len(result.palette) == 4
 
 
+STUCK = """
+import time
+import kmdask.probes as probes
+
+def dask_setup(worker):
+    probes.stored_bytes = lambda source: time.sleep(2)
+"""
+
+
+def test_a_worker_whose_file_system_does_not_answer(tmp_path, monkeypatch, source, scheduler, join):
+    monkeypatch.setattr("kmdask.checks.PATIENCE", 0.5)
+    bad = join(preload=STUCK)
+    told = rf"^worker {bad} .* got no answer from a file system in 0\.5 s"
+    with pytest.raises(kmdask.ClusterError, match=told):
+        kmdask.compress(source, 4, tmp_path / "o.kmdask", client=scheduler.scheduler_address)
+    assert not (tmp_path / "o.kmdask").exists()
+    checks = examine(source, client=scheduler.scheduler_address)
+    assert [check.name for check in checks if check.state == "fail"] == ["workers"]
+
+
 # The source and the output
 
 
