@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kmdask import __version__
+from kmdask.cli_options import CONNECTING, chosen, connecting, options
 from kmdask.errors import KmdaskError, ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from kmdask.image import CompressedImage
     from kmdask.progress import Progress
@@ -85,31 +86,12 @@ class Passes(click.ParamType[Any]):
             self.fail(f"{value!r} is neither a number of passes nor converge", param, ctx)
 
 
-def options(*added: Callable[..., Any]) -> Callable[..., Any]:
-    """Add several options to a command."""
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(added):
-            command = option(command)
-        return command
-
-    return add
-
-
 talking = options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option(
         "-q", "--quiet", is_flag=True, help="Show no progress, only the result and errors."
     ),
     click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
-)
-scheduler = options(
-    click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Dask scheduler to use: its address or its scheduler file.  "
-        "[default: the configured one, else this machine]",
-    ),
 )
 reading = options(
     click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
@@ -123,7 +105,7 @@ compressing = options(
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
-    scheduler,
+    connecting,
     talking,
 )
 
@@ -221,9 +203,9 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
 
 @main.command()
 @click.argument("out")
-@scheduler
+@connecting
 @talking
-def verify(out: str, *, scheduler: str | None, as_json: bool, quiet: bool, verbose: int) -> None:
+def verify(out: str, *, as_json: bool, quiet: bool, verbose: int, **where: Any) -> None:
     """Check that the bundle OUT is complete and undamaged.
 
     Prints what is wrong with it, if anything is, and ends with 1 then.
@@ -232,7 +214,7 @@ def verify(out: str, *, scheduler: str | None, as_json: bool, quiet: bool, verbo
 
     told = set_up(quiet=quiet, verbose=verbose)
     with plain_errors():
-        problems = find_problems(out, client=scheduler, progress=told)
+        problems = find_problems(out, client=chosen(**where), progress=told)
     if as_json:
         click.echo(json.dumps({"path": out, "problems": [asdict(found) for found in problems]}))
     elif not problems:
@@ -269,6 +251,40 @@ def decompress(
     click.echo(json.dumps(result) if as_json else dst)
 
 
+@main.command()
+@click.argument("src", required=False)
+@click.argument("out", required=False)
+@connecting
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> None:
+    """Say whether a run from SRC to OUT would work, and on every worker.
+
+    Looks at versions, encryption, dashboard, memory and disk; reads a little of SRC and writes a
+    little beside OUT (by default SRC with the ending .kmdask) from every worker. Exits with 1 if
+    a run would fail.
+    """
+    with plain_errors():
+        cluster = chosen(**where)
+        from kmdask.doctor import examine
+        from kmdask.pipeline import default_output
+
+        # After Dask is loaded, which sets up logging of its own.
+        set_up(quiet=True, verbose=0)
+        if src is not None and out is None:
+            out = str(default_output(src))
+        checks = examine(src, out, client=cluster)
+    failed = any(check.state == "fail" for check in checks)
+    if as_json:
+        found = {"ok": not failed, "checks": [asdict(check) for check in checks]}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        for check in checks:
+            word = check.state.upper() if check.state == "fail" else check.state
+            click.echo(f"{word:<5} {check.name}: {check.text}")
+    if failed:
+        raise SystemExit(1)
+
+
 def set_up(*, quiet: bool, verbose: int) -> Progress:
     """Set the logging level; return whom to tell of progress."""
     from kmdask import progress
@@ -288,7 +304,6 @@ def _compress(
     *,
     no_tiles: bool,
     cog: bool,
-    scheduler: str | None,
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -298,12 +313,13 @@ def _compress(
     from kmdask import pipeline
 
     told = set_up(quiet=quiet, verbose=verbose)
+    where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():
         image = pipeline.compress(
             src,
             k,
             out,
-            client=scheduler,
+            client=chosen(**where),
             formats=("zarr",) + ("tiles",) * (not no_tiles) + ("cog",) * cog,
             progress=told,
             **options,

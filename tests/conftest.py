@@ -6,6 +6,8 @@ All of it is fixtures that hand out functions, so that tests with hypothesis can
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from hypothesis import settings
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
+import kmdask
 from kmdask.georef import Georef, GroundControlPoint
 
 settings.register_profile(
@@ -104,6 +107,33 @@ def write_zarr():
         return path
 
     return write
+
+
+@pytest.fixture
+def start(tmp_path):
+    """``start("scheduler" or "worker", *arguments, before=())``: one of Dask's own processes.
+
+    Workers are without a nanny. ``before`` is what the command line begins with. All are killed at
+    the end.
+    """
+    running = []
+    dashboard = ["--dashboard-address", "127.0.0.1:0", "--host", "127.0.0.1"]
+    own = {"scheduler": ["--port", "0"], "worker": ["--nthreads", "1", "--no-nanny"]}
+    environment = os.environ | {"PYTHONPATH": str(Path(kmdask.__file__).parents[1])}
+
+    def run(kind, *arguments, before=()):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *dashboard, *own[kind]]
+        with (tmp_path / f"{kind}-{len(running)}.log").open("w") as log:
+            process = subprocess.Popen(
+                [*before, *command, *map(str, arguments)], env=environment, stderr=log
+            )
+        running.append(process)
+        return process
+
+    yield run
+    for process in reversed(running):
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")
