@@ -1,0 +1,303 @@
+"""Where files are, directories of this machine or buckets of an object store: one door to both.
+
+A place is a `pathlib.Path` or, of a URL, a `upath.UPath`, which has the same methods; fsspec and
+the file system it finds for the protocol (s3fs, gcsfs, adlfs) do the work. Nothing else in kmdask
+knows protocols, but for what GDAL has to be told of them in `kmdask.reading.gdal`.
+
+Requests that fail for a moment are made again by these libraries, a few times. They take
+credentials and end points from where their users expect them: environment variables such as
+``AWS_ENDPOINT_URL``, configuration files, the role of the machine; every worker needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from kmdask.errors import KmdaskError, ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from upath import UPath
+    from zarr.abc.store import Store
+
+Place: TypeAlias = "Path | UPath"
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az"}
+"""The extra of kmdask that brings the file system of a protocol."""
+
+READ_ONLY = frozenset({"http", "https"})
+
+OPTIONS: dict[str, Any] = {
+    # What another machine has written since has to be seen.
+    "use_listings_cache": False,
+}
+
+TOGETHER = 64
+"""Objects that are written at once by one task: what is waited for is mostly the way there."""
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is a URL, and none of this machine's.
+
+    Examples
+    --------
+    >>> [is_url(name) for name in ("s3://bucket/scene.tif", "file:///scene.tif", "scene.tif")]
+    [True, False, False]
+    """
+    return URL.match(name) is not None and not name.startswith("file://")
+
+
+def place(path: str | os.PathLike[str] | UPath) -> Place:
+    """Return the place that a path or URL names.
+
+    Parameters
+    ----------
+    path : str, path-like or UPath
+        A path of this machine, absolute or not, or a URL.
+
+    Returns
+    -------
+    Path or UPath
+        Absolute.
+
+    Raises
+    ------
+    ParameterError
+        If nothing that is installed knows the protocol of the URL.
+
+    Examples
+    --------
+    >>> place("memory://scenes/scene.kmdask").name
+    'scene.kmdask'
+    """
+    name = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
+    if name.startswith("file://"):
+        name = name.removeprefix("file://")
+    if not is_url(name):
+        return Path(name).absolute()
+    protocol = name.partition(":")[0].lower()
+    from upath import UPath
+
+    options = OPTIONS if protocol not in READ_ONLY else {}
+    try:
+        found: UPath = UPath(name.rstrip("/"), **options)
+        found.fs  # noqa: B018  imports the file system
+    except ImportError as error:
+        extra = EXTRAS.get(protocol)
+        advice = f'pip install "kmdask[{extra}]"' if extra else f"install it: {error}"
+        msg = f"{name!r} needs a package that is not installed, here or on a worker; {advice}"
+        raise ParameterError(msg) from error
+    except ValueError as error:
+        msg = f"{name!r} is of no protocol that fsspec knows: {error}"
+        raise ParameterError(msg) from error
+    return found
+
+
+def is_remote(place: Place) -> bool:
+    """Whether a place is in an object store, where nothing can be renamed."""
+    return not isinstance(place, Path)
+
+
+@contextmanager
+def reaching(place: Place) -> Iterator[None]:
+    """Turn what a file system raises on a place into an `OSError`, if it is not one.
+
+    Each of them has errors of its own: for a missing password, a wrong host, a time-out.
+    """
+    try:
+        yield
+    except (OSError, KmdaskError):
+        raise
+    except Exception as error:
+        if not is_remote(place):
+            raise
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def make_folder(place: Place) -> None:
+    """Make a directory, and those that it is in; an object store has none."""
+    if isinstance(place, Path):
+        place.mkdir(parents=True, exist_ok=True)
+
+
+def write_files(folder: Place, files: Mapping[str, bytes]) -> int:
+    """Write files into a folder that is there, each whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path or UPath
+    files : mapping of str to bytes
+        Names, and what is to be in them. Files of these names are replaced.
+
+    Returns
+    -------
+    int
+        Number of bytes.
+
+    Raises
+    ------
+    OSError
+        If one cannot be written.
+
+    Examples
+    --------
+    >>> folder = place("memory://tiles")
+    >>> write_files(folder, {"0_0.png": b"...", "1_0.png": b"......"})
+    9
+    >>> sorted(names(folder))
+    ['0_0.png', '1_0.png']
+    """
+    if isinstance(folder, Path):
+        for name, content in files.items():
+            # Two workers may write the same: one that seemed lost, and the one that took its place.
+            partial = folder / f".{name}.{os.getpid()}-{threading.get_ident()}"
+            try:
+                partial.write_bytes(content)
+                partial.replace(folder / name)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+    else:
+        with reaching(folder):
+            contents = {f"{folder.path}/{name}": content for name, content in files.items()}
+            folder.fs.pipe(contents, batch_size=TOGETHER)
+    return sum(map(len, files.values()))
+
+
+def write_file(path: Place, content: bytes) -> int:
+    """Write one file, as `write_files` does."""
+    return write_files(path.parent, {path.name: content})
+
+
+@contextmanager
+def written_locally(path: Place) -> Iterator[Path]:
+    """Give a file of this machine to write in any order, and put it at a place at the end.
+
+    Yields
+    ------
+    Path
+        The place itself, or a temporary file whose content becomes that of the object.
+    """
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="kmdask-") as folder:
+        file = Path(folder) / path.name
+        yield file
+        upload(file, path)
+
+
+def upload(source: Path, place: Place) -> None:
+    """Copy a file, or a folder with all that is in it, from this machine to an object store."""
+    if isinstance(place, Path):
+        raise TypeError(f"{place} is a path of this machine")
+    with reaching(place):
+        if source.is_dir():
+            found = {name: str(source / name) for name in files(source)}
+            place.fs.put(list(found.values()), [f"{place.path}/{name}" for name in found])
+        else:
+            place.fs.put_file(str(source), place.path)
+
+
+def read_file(path: Place) -> bytes:
+    """Read a small file whole; raise an `OSError` if that cannot be done."""
+    with reaching(path):
+        content: bytes = path.read_bytes()
+        return content
+
+
+def exists(place: Place) -> bool:
+    """Whether there is a file or a folder; raise an `OSError` if that cannot be found out."""
+    with reaching(place):
+        if isinstance(place, Path):
+            return os.path.exists(place)  # noqa: PTH110  does not raise where it may not look
+        return bool(place.fs.exists(place.path))
+
+
+def names(folder: Place) -> set[str]:
+    """Names of what is in a folder; none if there is no such folder."""
+    with reaching(folder):
+        if isinstance(folder, Path):
+            return set(os.listdir(folder)) if folder.is_dir() else set()  # noqa: PTH208  faster
+        try:
+            listed = folder.fs.ls(folder.path, detail=False)
+        except FileNotFoundError:
+            return set()
+        return {path.rstrip("/").rpartition("/")[2] for path in listed}
+
+
+def files(folder: Place) -> set[str]:
+    """Names of all files in a folder and the folders in it, relative to it."""
+    with reaching(folder):
+        if isinstance(folder, Path):
+            found = (path for path in folder.rglob("*") if path.is_file())
+            return {path.relative_to(folder).as_posix() for path in found}
+        start = len(folder.path.rstrip("/")) + 1
+        return {path[start:] for path in folder.fs.find(folder.path)}
+
+
+def size_of(place: Place) -> int:
+    """Size in bytes of a file, or of all files in a folder; 0 if there is nothing."""
+    with reaching(place):
+        if not isinstance(place, Path):
+            return int(place.fs.du(place.path)) if place.exists() else 0
+        if place.is_dir():
+            return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+        return place.stat().st_size if place.exists() else 0
+
+
+def remove(place: Place) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    with reaching(place):
+        if not isinstance(place, Path):
+            if place.exists():
+                place.fs.rm(place.path, recursive=True)
+        elif place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+
+
+def is_there(name: str) -> bool:
+    """Whether a name is one of a file or a folder, here or, for all that is known, at a URL."""
+    return is_url(name) or os.path.exists(name)  # noqa: PTH110  does not raise
+
+
+def version_of(place: Place) -> str:
+    """Return what changes when the content of a file or a folder does; "" if that is not known."""
+    with reaching(place):
+        if not isinstance(place, Path):
+            try:
+                return str(place.fs.ukey(place.path))
+            except (FileNotFoundError, NotImplementedError):
+                return ""
+        files = [place, *place.rglob("*")] if place.is_dir() else [place]
+        facts = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+        return str(
+            (len(facts), sum(size for size, _ in facts), max((t for _, t in facts), default=0))
+        )
+
+
+def zarr_store(place: Place) -> Store:
+    """Return the zarr store that reads and writes at a place.
+
+    Examples
+    --------
+    >>> zarr_store(place("memory://scene.zarr"))
+    <FsspecStore(...scene.zarr)>
+    """
+    from zarr.storage import FsspecStore, LocalStore
+
+    if isinstance(place, Path):
+        return LocalStore(place)
+    return FsspecStore.from_url(str(place), storage_options=dict(place.storage_options))
