@@ -120,6 +120,11 @@ compressing = options(
         help="Dask scheduler to use: its address or its scheduler file.  "
         "[default: the configured one, else this machine]",
     ),
+    click.option(
+        "--performance-report",
+        metavar="FILE.html",
+        help="Write what Dask knows of the run into a page: which worker did what when.",
+    ),
     talking,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -17,10 +18,11 @@ from kmdask.fitting.survey import check_pca, check_scale, survey
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import Palette, check_room
-from kmdask.progress import Progress, Silent
+from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import open_raster
 from kmdask.report import Report, versions
 from kmdask.stages import Stages
+from kmdask.watching import performance_report as reported
 from kmdask.writing import store
 from kmdask.writing.cog import check_cog
 from kmdask.writing.outputs import sizes_of, write_outputs
@@ -53,7 +55,8 @@ def compress(
     overwrite: bool = False,
     client: Connection = None,
     estimator: BaseEstimator | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
+    performance_report: str | os.PathLike[str] | None = None,
 ) -> CompressedImage:
     """Compress an image into a palette of `k` colours fitted to all of its pixels.
 
@@ -107,8 +110,12 @@ def compress(
         default the current client or the configured scheduler, else all cores of this machine.
     estimator : scikit-learn compatible clusterer, optional
         What fits the palette in place of `kmdask.KMeans`; see `fit_palette`.
-    progress : Progress, optional
-        Is told what the run is doing. By default nobody is.
+    progress : Progress or bool, optional
+        Is told what the run is doing. True shows a bar for each stage in a terminal or a notebook;
+        by default nothing is shown.
+    performance_report : str or path-like, optional
+        A page to write, ending in ``.html``, with what Dask knows of the run: which worker did
+        what when. It stands there when the run has ended well, and is replaced with `overwrite`.
 
     Returns
     -------
@@ -146,13 +153,18 @@ def compress(
         formats=formats,
     )
     target = (default_output(path) if out is None else Path(out)).absolute()
-    stages = Stages(progress or Silent())
+    stages = Stages(chosen(progress))
     check_apart(path, target)
-    with store.publishing(target, overwrite=overwrite) as bundle, connect(client) as connected:
-        stages.progress.connected(connected.dashboard_link)
+    with (
+        store.publishing(target, overwrite=overwrite) as bundle,
+        connect(client) as connected,
+        stages.on(connected, target.name),
+        reported(performance_report, apart=target, overwrite=overwrite),
+    ):
         with stages("open"):
             scratch = bundle / store.SCRATCH
             raster = open_raster(path, bands=bands, nodata=nodata, scratch=scratch)
+            stages.pixels = math.prod(raster.shape)
         run = partial(stages.run, connected)
         report = _compress(
             raster, options, bundle=bundle, run=run, stages=stages, estimator=estimator
@@ -261,6 +273,7 @@ def _compress(
         sizes=sizes_of(raster, bundle),
         seconds=stages.seconds,
         versions=versions(),
+        dashboard=stages.dashboard,
     )
 
 

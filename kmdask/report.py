@@ -83,6 +83,9 @@ class Report:
     versions: dict[str, str]
     """Versions of Python and the libraries."""
 
+    dashboard: str | None = None
+    """Link of the cluster's dashboard; that of a cluster of the run's own leads nowhere now."""
+
     @property
     def ratio_source(self) -> float:
         """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""

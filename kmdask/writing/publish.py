@@ -64,7 +64,7 @@ def publishing(out: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
     OutputError
         If the output cannot be put there.
     """
-    _check_free(out, kind, overwrite=overwrite)
+    check_free(out, kind, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
     for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*")):
         logger.warning("%s was left by a run that is still going or was cut off; "
@@ -72,13 +72,14 @@ def publishing(out: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield partial
         with writing(out):
-            _check_free(out, kind, overwrite=overwrite)
+            check_free(out, kind, overwrite=overwrite)
             _replace(partial, out, overwrite=overwrite)
     finally:
         _remove(partial)
 
 
-def _check_free(out: Path, kind: Kind, *, overwrite: bool) -> None:
+def check_free(out: Path, kind: Kind, *, overwrite: bool) -> None:
+    """Raise an `OutputExistsError` if something stands at a path that may not be replaced."""
     if not os.path.lexists(out):
         return
     if not overwrite:
