@@ -102,12 +102,12 @@ class Stages:
             yield
             return
         group = nullcontext(self._span) if name == OPEN else span(name)
-        with group as key, looking(self._client, key, self._look):
+        tell = self.progress.note
+        with group as key, looking(self._client, key, wanted=self._uncounted, tell=tell):
             yield
 
-    def _look(self, text: str) -> None:
-        if not self._counting:
-            self.progress.note(text)
+    def _uncounted(self) -> bool:
+        return not self._counting
 
 
 def _require_finished(future: Future[Any]) -> None:

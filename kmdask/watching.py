@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
-"""Time between two questions of what runs."""
+LOOK_SECONDS = 2.0
+"""Time between two questions of what runs; schedulers log each of them."""
 
 LAST_ANSWER_SECONDS = 5.0
 """How long to wait, at the end, for an answer that is still to come."""
@@ -32,7 +32,9 @@ ENDING = ".html"
 
 
 @contextmanager
-def looking(client: Client, span: str, tell: Callable[[str], None]) -> Iterator[None]:
+def looking(
+    client: Client, span: str, *, wanted: Callable[[], bool], tell: Callable[[str], None]
+) -> Iterator[None]:
     """Tell again and again which tasks of a span run, as the scheduler counts them.
 
     For stages whose tasks nobody knows beforehand: a fit submits its steps one by one, and an
@@ -43,6 +45,8 @@ def looking(client: Client, span: str, tell: Callable[[str], None]) -> Iterator[
     client : distributed.Client
     span : str
         The id of the span.
+    wanted : callable
+        Whether to ask at all at the moment.
     tell : callable
         Takes a line, from a thread of its own.
     """
@@ -50,13 +54,15 @@ def looking(client: Client, span: str, tell: Callable[[str], None]) -> Iterator[
 
     def look() -> None:
         while not over.wait(LOOK_SECONDS):
+            if not wanted():
+                continue
             try:
                 text = client.run_on_scheduler(tasks_at_work, span=span)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
                 # Whatever it is, the run goes on without; if the cluster is lost, it says so.
                 logger.debug("the scheduler does not say what runs: %r", error)
                 return
-            if text and not over.is_set():
+            if text and wanted() and not over.is_set():
                 tell(text)
 
     watcher = threading.Thread(target=look, name="kmdask-looking", daemon=True)
