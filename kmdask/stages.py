@@ -52,7 +52,7 @@ class Stages:
     @contextmanager
     def on(self, client: Client, name: str) -> Iterator[None]:
         """Work on a cluster: what is computed in the block is grouped there under a name."""
-        self._client, self.dashboard = client, client.dashboard_link
+        self._client, self.dashboard = client, client.dashboard_link or None
         self.progress.connected(self.dashboard)
         with span("kmdask", name) as self._span:
             yield
