@@ -106,6 +106,11 @@ compressing = options(
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
     connecting,
+    click.option(
+        "--performance-report",
+        metavar="FILE.html",
+        help="Write what Dask knows of the run into a page: which worker did what when.",
+    ),
     talking,
 )
 

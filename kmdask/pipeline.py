@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,10 +26,11 @@ from kmdask.image import CompressedImage
 from kmdask.metrics import measure
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import Palette, check_room
-from kmdask.progress import Progress, Silent
+from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import everywhere, found_at, open_raster
 from kmdask.report import Report, versions
 from kmdask.stages import Stages
+from kmdask.watching import performance_report as reported
 from kmdask.writing import store
 from kmdask.writing.cog import check_cog
 from kmdask.writing.outputs import sizes_of, write_outputs
@@ -65,7 +67,8 @@ def compress(
     resume: bool = False,
     client: Connection = None,
     estimator: BaseEstimator | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
+    performance_report: str | os.PathLike[str] | None = None,
 ) -> CompressedImage:
     """Compress an image into a palette of `k` colours fitted to all of its pixels.
 
@@ -127,8 +130,12 @@ def compress(
         It is never shut down but where kmdask started it. See `kmdask.connect`.
     estimator : scikit-learn compatible clusterer, optional
         What fits the palette in place of `kmdask.KMeans`; see `fit_palette`.
-    progress : Progress, optional
-        Is told what the run is doing. By default nobody is.
+    progress : Progress or bool, optional
+        Is told what the run is doing. True shows a bar for each stage in a terminal or a notebook;
+        by default nothing is shown.
+    performance_report : str or path-like, optional
+        A page to write, ending in ``.html``, with what Dask knows of the run: which worker did
+        what when. It stands there when the run has ended well, and is replaced with `overwrite`.
 
     Returns
     -------
@@ -167,7 +174,7 @@ def compress(
         formats=formats,
     )
     target = storage.place(default_output(path) if out is None else out)
-    stages = Stages(progress or Silent())
+    stages = Stages(chosen(progress))
     check_apart(path, target)
     asked = request(path, options, estimator)
     with (
@@ -175,13 +182,15 @@ def compress(
         # Before a cluster is started: what cannot be opened here cannot be compressed at all.
         nullcontext(found_at(path, bands=bands, nodata=nodata)) as source,
         connect(client) as connected,
+        stages.on(connected, target.name),
+        reported(performance_report, apart=target, overwrite=overwrite),
     ):
-        stages.progress.connected(connected.dashboard_link)
         check_workers(connected, source, staging.scratch, target)
         with stages("open"):
             raster = open_raster(
                 path, bands=bands, nodata=nodata, scratch=staging.scratch, chunk=staging.chunk
             )
+            stages.pixels = math.prod(raster.shape)
         run = partial(stages.run, connected)
         fitted = staging.load() or _fit(raster, options, run, stages, estimator)
         raster = raster if fitted.masked else replace(raster, mask=None)
@@ -200,6 +209,7 @@ def compress(
                 sizes=sizes_of(raster, staging.path),
                 seconds=staging.seconds | stages.seconds,
                 digests=digests,
+                dashboard=stages.dashboard,
             )
         )
     return CompressedImage.read(target)
@@ -308,6 +318,7 @@ def _report(
     sizes: dict[str, int],
     seconds: dict[str, float],
     digests: dict[str, str],
+    dashboard: str | None,
 ) -> Report:
     return Report(
         source=raster.source,
@@ -327,6 +338,7 @@ def _report(
         seconds=seconds,
         versions=versions(),
         digests=digests,
+        dashboard=dashboard,
     )
 
 

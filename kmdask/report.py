@@ -84,6 +84,9 @@ class Report:
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the files of the bundle that carry no checksum of their own."""
 
+    dashboard: str | None = None
+    """Link of the cluster's dashboard; that of a cluster of the run's own leads nowhere now."""
+
     @property
     def ratio_source(self) -> float:
         """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed import CancelledError, as_completed, futures_of
+from distributed import CancelledError, as_completed, futures_of, span
+
+from kmdask.chunks import ceil_div
+from kmdask.watching import looking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,18 +26,43 @@ PATIENCE = 60
 """Seconds to wait, after a failure, for tasks that run already."""
 
 
+OPEN = "open"
+"""The stage that has no span of its own: the lazy pixels that it makes belong to the whole run."""
+
+
 @dataclass
 class Stages:
     """Runs the stages of a compression: times them, shows them, waits for their tasks."""
 
     progress: Progress
+
+    pixels: int = 0
+    """What a pass over the image has to do; 0 until it is known."""
+
+    dashboard: str | None = None
+    """The link of the cluster's dashboard, once there is a cluster that has one."""
+
     seconds: dict[str, float] = field(default_factory=dict)
+
+    _client: Client | None = field(default=None, init=False)
+    _span: str = field(default="", init=False)
+    _passes: int = field(default=0, init=False)
+    _counting: bool = field(default=False, init=False)
+
+    @contextmanager
+    def on(self, client: Client, name: str) -> Iterator[None]:
+        """Work on a cluster: what is computed in the block is grouped there under a name."""
+        self._client, self.dashboard = client, client.dashboard_link or None
+        self.progress.connected(self.dashboard)
+        with span("kmdask", name) as self._span:
+            yield
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Time and show one stage."""
+        """Time, show and group one stage."""
         start = time.perf_counter()
-        with self.progress.stage(name):
+        self._passes = 0
+        with self.progress.stage(name), self._watched(name):
             yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
@@ -43,15 +71,48 @@ class Stages:
         # Optimized, a Delayed and an array go apart and read every chunk for each of them.
         persisted = dask.persist(*collections, optimize_graph=False)
         futures = futures_of(persisted)
+        self._counting = True
+        self._passes += 1
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                if future.status != "finished":
-                    future.result()
-                self.progress.advance(done, len(futures))
+            self._wait(futures)
         except BaseException:
             _settle(client, futures)
             raise
+        finally:
+            self._counting = False
         return tuple(persisted)
+
+    def _wait(self, futures: list[Future[Any]]) -> None:
+        """Wait for all, and tell of each once: what is lost later is made again, not undone."""
+        total = self.pixels or len(futures)
+        self.progress.advance(0, total)
+        self.progress.note(f"pass {self._passes}" if self._passes > 1 else "")
+        for done, future in enumerate(as_completed(futures), start=1):
+            _require_finished(future)
+            self.progress.advance(ceil_div(done * total, len(futures)), total)
+        while lost := [future for future in futures if future.status == "lost"]:
+            self.progress.note(f"{len(lost)} results were lost with a worker and are made again")
+            for future in as_completed(lost):
+                _require_finished(future)
+
+    @contextmanager
+    def _watched(self, name: str) -> Iterator[None]:
+        """Group the tasks of a block, and tell which run where no pass over the image does."""
+        if self._client is None:
+            yield
+            return
+        group = nullcontext(self._span) if name == OPEN else span(name)
+        tell = self.progress.note
+        with group as key, looking(self._client, key, wanted=self._uncounted, tell=tell):
+            yield
+
+    def _uncounted(self) -> bool:
+        return not self._counting
+
+
+def _require_finished(future: Future[Any]) -> None:
+    if future.status not in {"finished", "lost"}:
+        future.result()
 
 
 def _settle(client: Client, futures: list[Future[Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -20,7 +21,7 @@ from kmdask.chunks import CHUNK, SHARD, TILE, level_shapes
 from kmdask.client import connect
 from kmdask.errors import BundleError
 from kmdask.image import CompressedImage
-from kmdask.progress import Silent
+from kmdask.progress import chosen
 from kmdask.reading.zarr_groups import DECODING_ERRORS
 from kmdask.stages import Stages
 from kmdask.writing import store
@@ -69,7 +70,10 @@ class _Box:
 
 
 def verify(
-    path: str | os.PathLike[str], *, client: Connection = None, progress: Progress | None = None
+    path: str | os.PathLike[str],
+    *,
+    client: Connection = None,
+    progress: Progress | bool | None = None,
 ) -> tuple[Problem, ...]:
     """Check that a bundle is complete and undamaged.
 
@@ -84,8 +88,8 @@ def verify(
         The bundle, a directory or a URL.
     client : distributed.Client or str, optional
         The cluster, as for `compress`.
-    progress : Progress, optional
-        Is told how far it is. By default nobody is.
+    progress : Progress or bool, optional
+        Is told how far it is. True shows a bar; by default nothing is shown.
 
     Returns
     -------
@@ -119,9 +123,8 @@ def verify(
             raise
         return (Problem(store.IMAGE, str(error)),)
     problems = {*_report_problems(image), *_digest_problems(image)}
-    stages = Stages(progress or Silent())
-    with connect(client) as connected:
-        stages.progress.connected(connected.dashboard_link)
+    stages = Stages(chosen(progress), pixels=math.prod(image.shape[:2]))
+    with connect(client) as connected, stages.on(connected, bundle.name):
         run = partial(stages.run, connected)
         with stages("verify"):
             # Chunks say nothing where their metadata are damaged.

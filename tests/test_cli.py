@@ -91,6 +91,17 @@ def test_compress_json(run, tmp_path, scene_tif):
     assert report == {"path": str(out), **json.loads((out / "report.json").read_text())}
 
 
+def test_performance_report(run, tmp_path, scene_tif):
+    done = run("compress", scene_tif, "-k", 2, "-q", "--performance-report", "run.html")
+    assert done.exit_code == 0, done.output
+    assert "write-zarr" in (tmp_path / "run.html").read_text(encoding="utf-8")
+    refused = run("compress", scene_tif, "out.kmdask", "-k", 2, "-q",
+                  "--performance-report", "missing/run.html")  # fmt: skip
+    assert refused.exit_code == 1
+    assert "missing/run.html" in one_line(refused.stderr)
+    assert not Path("out.kmdask").exists()
+
+
 def test_quiet(run, scene_tif):
     done = run("compress", scene_tif, "-k", 2, "-q")
     assert done.exit_code == 0

@@ -270,21 +270,28 @@ class Killer:
 
     def __init__(self, cluster, stage, early):
         self.cluster, self.target, self.early = cluster, stage, early
-        self.current, self.killed = None, None
+        self.current, self.killed, self.told = None, None, []
 
     def connected(self, dashboard):
         pass
 
     @contextmanager
     def stage(self, name):
-        self.current = name
+        self.current, self.told = name, []
         if not self.early:
             self.kill()
         yield
+        if name in {"count", "write"}:
+            assert self.told[-1] == 3072 * 4096
 
     def advance(self, done, total):
-        if self.early and done < total:
+        self.told.append(done)
+        assert self.told == sorted(self.told), "it was done, and is not any more"
+        if self.early and 0 < done < total:
             self.kill()
+
+    def note(self, text):
+        pass
 
     def kill(self):
         if self.current == self.target and self.killed is None:

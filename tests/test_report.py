@@ -47,6 +47,14 @@ def test_json_round_trip(tmp_path, psnr):
     ]
 
 
+def test_a_report_from_before_there_were_dashboards(tmp_path):
+    path = tmp_path / "report.json"
+    document = REPORT.to_dict()
+    del document["dashboard"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert Report.read(path) == REPORT
+
+
 def test_ratios():
     assert REPORT.ratio_source == 10
     assert REPORT.ratio_raw == 12

@@ -163,7 +163,9 @@ class CellCounter:
 
     def colors(self, table: Delayed) -> WeightedColors:
         """Make colours of a persisted table: the mean of each cell."""
-        n, pixels, low, high = dask.compute(delayed(_totals)(table))[0]
+        # A group of its own for each run: they would be one, and in one span, under a plain name.
+        (name,) = block_names("totals", table.key, 1)
+        n, pixels, low, high = dask.compute(delayed(_totals)(table, dask_key_name=name))[0]
         if n == 0:
             raise EmptyImageError(NOTHING_VALID)
         bands = len(self.grid.units.offset)

@@ -103,7 +103,9 @@ class ColorCounter:
 
     def colors(self, table: Delayed) -> WeightedColors:
         """Spread a persisted `ColorTable` over blocks of rows."""
-        n, pixels = dask.compute(delayed(_totals)(table))[0]
+        # A group of its own for each run: they would be one, and in one span, under a plain name.
+        (name,) = block_names("totals", table.key, 1)
+        n, pixels = dask.compute(delayed(_totals)(table, dask_key_name=name))[0]
         if n == 0:
             raise EmptyImageError(NOTHING_VALID)
         rows = split(n, ROWS)

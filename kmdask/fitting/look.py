@@ -134,10 +134,10 @@ def _window_values(pixels: da.Array, mask: da.Array | None) -> Any:
     # Optimized, pixels and mask would go apart and read the window for each of them.
     there = [array for array in (pixels, mask) if array is not None]
     parts = [array.to_delayed(optimize_graph=False).item() for array in there]
-    return dask.delayed(_values, pure=True)(*parts)
+    return dask.delayed(_look, pure=True)(*parts)
 
 
-def _values(
+def _look(
     pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.float64]:
     valid = slice(None) if mask is None else mask.ravel() != 0

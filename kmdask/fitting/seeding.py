@@ -118,7 +118,7 @@ def best_start(
         delayed(_run, pure=True)(coarse, k, [seed, i], plan.tol, dask_key_name=name)
         for i, name in enumerate(block_names("seed", token, plan.starts))
     ]
-    (name,) = block_names("refine", token, 1)
+    (name,) = block_names("best-start", token, 1)
     refined = delayed(_refine_best, pure=True)(runs, fine, plan.tol, dask_key_name=name)
     centers: npt.NDArray[np.float64] = dask.compute(refined)[0]
     return centers

@@ -250,12 +250,34 @@ def _apart(samples: da.Array, source: Source) -> tuple[da.Array, da.Array | None
     """Take the mask off samples that have one."""
     if not source.masked:
         return samples, None
-    mask = samples[:, :, -1]
-    if source.dtype != np.uint8:
-        mask = da.map_blocks(_as_mask, mask, dtype=np.uint8, token="mask")
-    return samples[:, :, :-1], mask
+    rows, columns, (bands,) = samples.chunks
+    pixels = da.map_blocks(
+        _without_mask,
+        samples,
+        chunks=(rows, columns, (bands - 1,)),
+        dtype=source.dtype,
+        meta=np.empty((0, 0, 0), source.dtype),
+        token="pixels",
+    )
+    # Not map_blocks: to drop the axis of bands it would copy every block.
+    mask = da.blockwise(
+        _mask_alone,
+        "yx",
+        samples,
+        "yxb",
+        concatenate=False,
+        dtype=np.uint8,
+        meta=np.empty((0, 0), np.uint8),
+        token="mask",
+    )
+    return pixels, mask
 
 
-def _as_mask(block: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    mask: npt.NDArray[np.uint8] = (block != 0).astype(np.uint8)
-    return mask
+def _without_mask(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return block[:, :, :-1]
+
+
+def _mask_alone(blocks: list[npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
+    (block,) = blocks
+    last = block[:, :, -1]
+    return last if last.dtype == np.uint8 else (last != 0).astype(np.uint8)

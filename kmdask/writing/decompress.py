@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from itertools import product
@@ -22,6 +23,7 @@ from kmdask.writing.publish import Kind, publishing
 from kmdask.writing.store import check_finished, read_arrays
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -128,6 +130,14 @@ class Decoded:
         columns = [slice(left, min(left + side, width)) for left in range(0, width, side)]
         return list(product(rows, columns))
 
+    def told_windows(self, progress: Progress) -> Iterator[tuple[slice, slice]]:
+        """Give the windows one after the other, and tell of each when the next is asked for."""
+        done = 0
+        for rows, columns in self.windows():
+            yield rows, columns
+            done += (rows.stop - rows.start) * (columns.stop - columns.start)
+            progress.advance(done, math.prod(self.shape))
+
 
 def decompress(
     image: Decoded,
@@ -196,13 +206,11 @@ def _write_zarr(image: Decoded, path: Path, name: Place, progress: Progress) -> 
         array.attrs.update(geozarr.band_attributes(image.bands))
         geozarr.write_bands(group, image.bands)
         mask = _create_mask(group, image) if image.untagged else None
-        windows = image.windows()
-        for done, (rows, columns) in enumerate(windows, start=1):
+        for rows, columns in image.told_windows(progress):
             colors, valid = image.read(rows, columns)
             array[:, rows, columns] = colors
             if mask is not None:
                 mask[rows, columns] = np.where(valid, np.uint8(255), np.uint8(0))
-            progress.advance(done, len(windows))
         geozarr.finish_group(path)
 
 

@@ -62,10 +62,8 @@ def write_geotiff(
         with open_dataset(path, "w", zlevel=zlevel, **_profile(image)) as dataset:
             place(dataset, image.georef)
             describe(dataset, image.bands)
-            windows = image.windows()
-            for done, (rows, columns) in enumerate(windows, start=1):
+            for rows, columns in image.told_windows(progress):
                 _write_window(dataset, image, rows, columns)
-                progress.advance(done, len(windows))
         _verify(path, name)
 
 

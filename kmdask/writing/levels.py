@@ -117,16 +117,18 @@ def _as_it_is(block: npt.NDArray[Any], block_info: Any = None) -> npt.NDArray[An
 
 
 def _halved(level: Level) -> Level:
-    rows, columns, bands = level.pixels.chunks
+    rows, columns, _ = level.pixels.chunks
     chunks = (
         tuple(ceil_div(size, 2) for size in rows),
         tuple(ceil_div(size, 2) for size in columns),
     )
-    pixels = da.map_blocks(
+    pixels = da.blockwise(
         _halve,
+        "yxb",
         level.pixels,
-        *(() if level.mask is None else (level.mask[:, :, None],)),
-        chunks=(*chunks, bands),
+        "yxb",
+        *(() if level.mask is None else (level.mask, "yx")),
+        adjust_chunks=dict(zip("yx", chunks, strict=True)),
         dtype=level.pixels.dtype,
         meta=np.empty((0, 0, 0), level.pixels.dtype),
         token="halve",
@@ -145,7 +147,7 @@ def _halved(level: Level) -> Level:
 
 
 def _halve(pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[Any]:
-    valid = valid_or_all(None if mask is None else mask[:, :, 0])
+    valid = valid_or_all(mask)
     height, width, bands = pixels.shape
     out = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
     if pixels.dtype.kind == "f":
