@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -181,11 +181,13 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
     from kmdask.writing import store
 
     set_up(quiet=quiet, verbose=verbose)
-    if any((Path(path) / part).exists() for part in (store.IMAGE, store.REPORT)):
+    with plain_errors():
+        bundle = store.begun_at(path)
+    if bundle is not None:
         from kmdask.image import CompressedImage
 
         with plain_errors():
-            image = CompressedImage.read(Path(path))
+            image = CompressedImage.read(bundle)
         show(image, as_json=as_json)
         return
     from kmdask.reading.describe import describe
@@ -197,6 +199,31 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
         return
     for name, text in seen.rows().items():
         click.echo(f"{name:<10} {text}".replace("\n", "\n" + " " * 11))
+
+
+@main.command()
+@click.argument("out")
+@connecting
+@talking
+def verify(out: str, *, as_json: bool, quiet: bool, verbose: int, **where: Any) -> None:
+    """Check that the bundle OUT is complete and undamaged.
+
+    Prints what is wrong with it, if anything is, and ends with 1 then.
+    """
+    from kmdask.verify import verify as find_problems
+
+    told = set_up(quiet=quiet, verbose=verbose)
+    with plain_errors():
+        problems = find_problems(out, client=chosen(**where), progress=told)
+    if as_json:
+        click.echo(json.dumps({"path": out, "problems": [asdict(found) for found in problems]}))
+    elif not problems:
+        click.echo(f"{out} is complete and undamaged")
+    else:
+        for problem in problems:
+            click.echo(problem)
+    if problems:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -212,15 +239,15 @@ def decompress(
 
     Its ending says in which form: .tif and .tiff are a GeoTIFF, .zarr is a zarr group.
     """
-    from kmdask.reading.raster import size_of
+    from kmdask import storage
     from kmdask.writing import decompress as colors
 
     told = set_up(quiet=quiet, verbose=verbose)
-    path = Path(dst)
     with plain_errors():
-        image = colors.Decoded.open(Path(bundle))
+        path = storage.place(dst)
+        image = colors.Decoded.open(storage.place(bundle))
         colors.decompress(image, path, cog=cog, overwrite=overwrite, progress=told)
-    result = {"path": dst, "bytes": size_of(path)}
+        result = {"path": dst, "bytes": storage.size_of(path)}
     click.echo(json.dumps(result) if as_json else dst)
 
 
@@ -236,8 +263,6 @@ def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> 
     little beside OUT (by default SRC with the ending .kmdask) from every worker. Exits with 1 if
     a run would fail.
     """
-    from dataclasses import asdict
-
     with plain_errors():
         cluster = chosen(**where)
         from kmdask.doctor import examine
@@ -306,7 +331,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
     """Print the report of an image, as a table or as JSON."""
     report = image.report
     if as_json:
-        click.echo(json.dumps({"path": str(image.path), **report.to_dict()}, indent=2))
+        click.echo(json.dumps({"path": str(image.path), **json.loads(report.to_json())}, indent=2))
         return
     height, width, bands = image.shape
     invalid = height * width - report.valid_pixels

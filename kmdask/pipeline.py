@@ -188,7 +188,7 @@ def compress(
         header = _header(raster, fitted, options)
         staging.save(fitted, header, raster, stages.seconds)
         with stages("write"):
-            metrics = write_outputs(
+            metrics, digests = write_outputs(
                 raster, fitted, formats=options.formats, staging=staging, run=run
             )
         staging.finish(
@@ -199,6 +199,7 @@ def compress(
                 options=options,
                 sizes=sizes_of(raster, staging.path),
                 seconds=staging.seconds | stages.seconds,
+                digests=digests,
             )
         )
     return CompressedImage.read(target)
@@ -306,6 +307,7 @@ def _report(
     options: Options,
     sizes: dict[str, int],
     seconds: dict[str, float],
+    digests: dict[str, str],
 ) -> Report:
     return Report(
         source=raster.source,
@@ -324,6 +326,7 @@ def _report(
         sizes=sizes,
         seconds=seconds,
         versions=versions(),
+        digests=digests,
     )
 
 
