@@ -112,6 +112,7 @@ reading = options(
 compressing = options(
     click.option("--seed", default=0, show_default=True, help="Seed of the fit."),
     click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
+    click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
     click.option(

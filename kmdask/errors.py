@@ -6,11 +6,13 @@ Every message says what was asked, the value that was got, the limit, and what t
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from kmdask.storage import Place
 
 __all__ = [
     "BundleError",
@@ -85,15 +87,19 @@ class ClusterError(KmdaskError, ConnectionError):
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Place) -> Iterator[None]:
     """Turn what the system says against writing into an `OutputError` that names the path."""
     try:
         yield
     except KmdaskError:
         raise
-    except OSError as error:
+    except Exception as error:
+        # The file systems of object stores raise errors of their own.
+        if isinstance(path, Path) and not isinstance(error, OSError):
+            raise
+        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
         msg = (
-            f"cannot write {str(path)!r}: {error.strerror or error}; choose an output where there "
+            f"cannot write {str(path)!r}: {told}; choose an output where there "
             "is a directory, permission and space on every machine that takes part"
         )
         raise OutputError(msg) from error

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from kmdask.writing.receipts import Receipts
+
 SMALL = 1 << 12
 """Bytes that may well be sent with every task."""
 
@@ -82,6 +84,7 @@ def over_chunks(
     arrays: Sequence[da.Array | None],
     *common: Any,
     places: bool = False,
+    receipts: Receipts | None = None,
 ) -> tuple[Delayed, da.Array]:
     """One pass over the chunks of an image: a task for each, and a tree that merges their results.
 
@@ -99,6 +102,8 @@ def over_chunks(
         What is the same for all chunks.
     places : bool, default False
         Whether the function also takes the row and the column of the chunk's first pixel, a tuple.
+    receipts : Receipts, optional
+        Where the results of finished chunks are kept; these are arrays then.
 
     Returns
     -------
@@ -129,6 +134,8 @@ def over_chunks(
         name: (function, *blocks, *sent, *corner)
         for name, corner, *blocks in zip(names, corners, *columns, strict=True)
     }
+    if receipts is not None:
+        graph |= {name: receipts.task(f"{stage}-{name[1]}", graph[name]) for name in names}
     root, merging = merge_tasks(merge, names, "merge")
     ticks = block_names(f"{stage}-done", token, len(names))
     graph |= merging | {tick: (_tick, name) for tick, name in zip(ticks, names, strict=True)}
@@ -147,6 +154,7 @@ def write_blocks(
     stage: str,
     *,
     pieces: int | None = None,
+    receipts: Receipts | None = None,
     **kwargs: Any,
 ) -> da.Array:
     """Write an array by one task per chunk, lazily.
@@ -158,25 +166,36 @@ def write_blocks(
         of its pieces.
     indices : dask array of shape (y, x)
     stage : str
-        Name of the writing tasks in the dashboard.
+        Name of the writing tasks in the dashboard; what follows a colon tells arrays that are
+        written by the same stage apart.
     pieces : int, optional
         Side of the square pieces of a block that have a number each; by default the block has one.
+    receipts : Receipts, optional
+        Where is kept which chunks are written; those that were before are not written again.
 
     Returns
     -------
     dask array of int64
         When computed, the chunks are written; one number for each, or for each piece.
     """
-    written: da.Array = da.map_blocks(
+    map_blocks = plain_map_blocks if receipts is None else receipts.map_blocks
+    return map_blocks(
         write,
         indices,
+        stage,
         chunks=tuple(
             tuple(1 if pieces is None else ceil_div(size, pieces) for size in sizes)
             for sizes in indices.chunks
         ),
         dtype=np.int64,
         meta=np.empty((0, 0), np.int64),
-        token=stage,
         **kwargs,
     )
-    return written
+
+
+def plain_map_blocks(
+    work: Callable[..., npt.NDArray[Any]], array: da.Array, stage: str, **options: Any
+) -> da.Array:
+    """`dask.array.map_blocks`, with the name of the tasks as `Receipts.map_blocks` takes it."""
+    result: da.Array = da.map_blocks(work, array, token=stage.partition(":")[0], **options)
+    return result

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kmdask import storage
 from kmdask.display import Colormap, Display
 from kmdask.errors import BundleError
 from kmdask.palette import Palette, decode
@@ -17,13 +18,12 @@ from kmdask.report import Report
 from kmdask.writing import store
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import dask.array as da
     from PIL.Image import Image
 
     from kmdask.bands import Band
     from kmdask.georef import Georef
+    from kmdask.storage import Place
 
 
 SWATCHES = 256
@@ -34,8 +34,8 @@ SWATCHES = 256
 class CompressedImage:
     """A bundle on disk, opened lazily. Made by `kmdask.compress` and `kmdask.open`."""
 
-    path: Path
-    """The bundle."""
+    path: Place
+    """The bundle: a path, or of a URL a `upath.UPath`."""
 
     indices: da.Array
     """Lazy uint8 array of shape (y, x): the palette entry of each pixel."""
@@ -59,22 +59,22 @@ class CompressedImage:
     """Sizes, quality and timings."""
 
     @classmethod
-    def read(cls, path: Path) -> CompressedImage:
-        """Open the bundle at a path.
+    def read(cls, path: Place) -> CompressedImage:
+        """Open the bundle at a place.
 
         Raises
         ------
         BundleError
-            If there is no bundle, or it is damaged.
+            If there is no bundle, or it is damaged or not finished.
         """
-        path = path.absolute()
+        store.check_finished(path)
         indices, palette, header = store.read_image(path)
         part = store.IMAGE
         try:
             display = Display.from_dict(header.display)
             display.rgb(palette, [band.number for band in header.bands])
             part = store.REPORT
-            report = Report.read(path / part)
+            report = Report.from_json(storage.read_file(path / part))
         except (OSError, KeyError, TypeError, ValueError) as error:
             msg = f"{str(path)!r} is damaged: {part}: {error!r}; compress the image again"
             raise BundleError(msg) from error
@@ -116,7 +116,7 @@ class CompressedImage:
         """Load the preview, at most 2048 pixels on its longest side."""
         from PIL import Image
 
-        with Image.open(self.path / store.PREVIEW) as image:
+        with Image.open(io.BytesIO(storage.read_file(self.path / store.PREVIEW))) as image:
             image.load()
             return image
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kmdask.fitting.colors import WeightedColors
     from kmdask.fitting.space import Space
     from kmdask.palette import Palette
+    from kmdask.writing.receipts import Receipts
 
 
 @dataclass(frozen=True)
@@ -48,34 +49,6 @@ class Metrics:
     def psnr(self) -> float:
         """Peak signal-to-noise ratio in decibels; infinite without error."""
         return 10 * math.log10(self.peak**2 / self.mse) if self.mse and self.peak else math.inf
-
-
-@dataclass(frozen=True, eq=False)
-class Errors:
-    """Squared errors and counts of some pixels; errors add up."""
-
-    squared: npt.NDArray[np.float64]
-    """Sum of squared differences of each band, of shape (band,)."""
-
-    counts: npt.NDArray[np.int64]
-    """Pixels of each palette entry, of shape (k,)."""
-
-    @staticmethod
-    def merge(parts: list[Errors]) -> Errors:
-        """Add up the errors of several groups of pixels, in their order."""
-        return Errors(
-            np.sum([part.squared for part in parts], axis=0),
-            np.sum([part.counts for part in parts], axis=0),
-        )
-
-    def metrics(self, peak: float) -> Metrics:
-        """Return the means over all pixels."""
-        pixels = int(self.counts.sum())
-        return Metrics(
-            mse=float(self.squared.sum()) / (pixels * self.squared.size),
-            shares=tuple((self.counts / pixels).tolist()),
-            peak=peak,
-        )
 
 
 def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = None) -> Metrics:
@@ -105,15 +78,60 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     Metrics(mse=4.0, shares=(0.75, 0.25), peak=255.0)
     """
     errors, _ = over_chunks(
-        "measure", _color_errors, Errors.merge, [colors.colors, colors.counts], palette, space
+        "measure", _color_errors, _sum, [colors.colors, colors.counts], palette, space
     )
-    result: Errors = dask.compute(errors)[0]
-    return result.metrics(colors.high - colors.low)
+    return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
 
 
-def pixel_errors(pixels: da.Array, indices: da.Array, palette: Palette) -> tuple[Delayed, da.Array]:
-    """Add up the errors of all valid pixels, lazily: a `Delayed` of `Errors`, and one per chunk."""
-    return over_chunks("measure", _pixel_errors, Errors.merge, [pixels, indices], palette)
+def pixel_errors(
+    pixels: da.Array, indices: da.Array, palette: Palette, receipts: Receipts | None = None
+) -> tuple[Delayed, da.Array]:
+    """Add up the errors of all valid pixels, lazily.
+
+    Parameters
+    ----------
+    pixels : dask array of shape (y, x, band)
+    indices : dask array of shape (y, x)
+    palette : Palette
+    receipts : Receipts, optional
+        Where the errors of each chunk are kept.
+
+    Returns
+    -------
+    errors : Delayed
+        What `metrics_of` takes.
+    done : dask array of shape (chunks,), int64
+        Ones.
+    """
+    return over_chunks(
+        "measure", _pixel_errors, _sum, [pixels, indices], palette, receipts=receipts
+    )
+
+
+def metrics_of(errors: npt.NDArray[np.float64], bands: int, peak: float) -> Metrics:
+    """Return the means over all pixels.
+
+    Parameters
+    ----------
+    errors : float64 array of shape (band + k,)
+        The sum of squared differences of each band, then the pixels of each palette entry. In one
+        array, it adds up and is kept in a file.
+    bands : int
+    peak : float
+        See `Metrics`.
+    """
+    squared, counts = errors[:bands], errors[bands:]
+    pixels = float(counts.sum())
+    return Metrics(
+        mse=float(squared.sum()) / (pixels * bands),
+        shares=tuple((counts / pixels).tolist()),
+        peak=peak,
+    )
+
+
+def _sum(parts: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    total: npt.NDArray[np.float64] = np.sum(parts, axis=0)
+    return total
 
 
 def _color_errors(
@@ -121,21 +139,19 @@ def _color_errors(
     counts: npt.NDArray[np.int64],
     palette: Palette,
     space: Space | None,
-) -> Errors:
+) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
     labels = np.empty((1, len(colors)), np.uint16)
     nearest_pixels(colors[None], ALL_VALID, *prepared(entries, space), 0, labels)
     squared = (colors - entries[labels[0]]) ** 2
-    return Errors(
-        squared=(squared * counts[:, None]).sum(axis=0),
-        counts=np.bincount(labels[0], counts, len(palette)).astype(np.int64),
-    )
+    pixels = np.bincount(labels[0], counts, len(palette))
+    return np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels])
 
 
 def _pixel_errors(
     pixels: npt.NDArray[Any], indices: npt.NDArray[np.unsignedinteger[Any]], palette: Palette
-) -> Errors:
+) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
-    errors = Errors(np.zeros(palette.bands), np.zeros(len(palette), np.int64))
-    add_errors(pixels, indices, entries, errors.squared, errors.counts)
-    return errors
+    squared, counts = np.zeros(palette.bands), np.zeros(len(palette), np.int64)
+    add_errors(pixels, indices, entries, squared, counts)
+    return np.concatenate([squared, counts])

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import dask
+
+from kmdask import storage
 from kmdask.bands import fill_values
 from kmdask.client import Connection, connect
 from kmdask.display import check_display, choose_display
-from kmdask.errors import ParameterError, writing
+from kmdask.errors import ParameterError
+from kmdask.fitted import Fitted
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_centers
 from kmdask.fitting.survey import check_pca, check_scale, survey
 from kmdask.image import CompressedImage
+from kmdask.metrics import measure
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import Palette, check_room
 from kmdask.progress import Progress, Silent
-from kmdask.reading.raster import open_raster
+from kmdask.reading.raster import everywhere, open_raster
 from kmdask.report import Report, versions
 from kmdask.stages import Stages
 from kmdask.writing import store
 from kmdask.writing.cog import check_cog
 from kmdask.writing.outputs import sizes_of, write_outputs
+from kmdask.writing.staging import publishing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +40,9 @@ if TYPE_CHECKING:
     from kmdask.fitting.colors import WeightedColors
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
+    from kmdask.metrics import Metrics
     from kmdask.reading.raster import Raster
+    from kmdask.storage import Place
 
 
 def compress(
@@ -51,6 +60,7 @@ def compress(
     stretch: Sequence[float] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     overwrite: bool = False,
+    resume: bool = False,
     client: Connection = None,
     estimator: BaseEstimator | None = None,
     progress: Progress | None = None,
@@ -66,14 +76,16 @@ def compress(
     ----------
     path : str or path-like, or Dask, NumPy or xarray array
         A raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or a group of
-        them, a ``.npy`` file; every worker must be able to read it under this path. Or an array of
-        shape (y, x) or (y, x, band). Any number of bands of integers or floating-point numbers.
+        them, a ``.npy`` file; every worker must be able to read it under this path or URL
+        (``s3://``, ``gs://``, ``az://``, ``https://``). Or an array of shape (y, x) or
+        (y, x, band). Any number of bands of integers or floating-point numbers.
     k : int
         Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index.
         Up to 256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer
         colours gets exactly its own.
     out : str or path-like, optional
-        The bundle to write, a directory. By default the source with the ending ``.kmdask``.
+        The bundle to write, a directory that every worker sees, or a URL (``s3://``, ``gs://``,
+        ``az://``). By default the source with the ending ``.kmdask``; of a URL, in this directory.
     seed : int, default 0
         Seed of the fit, not negative.
     bands : sequence of int, optional
@@ -101,7 +113,12 @@ def compress(
         What to write. "zarr" is the compressed image itself and must be among them; "tiles" are a
         Deep Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
     overwrite : bool, default False
-        Whether to replace a bundle that stands at `out`, once the new one is whole.
+        Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
+        store, where nothing can be renamed, once the palette is known.
+    resume : bool, default False
+        Whether to go on from what a run that was cut off has left of the same request: its palette
+        and the chunks that are written are not computed again. If there is nothing, the run begins
+        at the beginning. If it fails itself, what it has written is left, for the next one.
     client : distributed.Client or str, optional
         The cluster: a client, the address of a scheduler, or the path of a scheduler file. By
         default the current client or the configured scheduler, else all cores of this machine.
@@ -118,8 +135,9 @@ def compress(
     ------
     KmdaskError
         One of its kinds: `ParameterError`, `SourceError`, `UnsupportedImageError`,
-        `EmptyImageError`, `OutputExistsError`, `OutputError` or `ClusterError`. Nothing is left
-        behind then, and what stood at `out` stands there still.
+        `EmptyImageError`, `OutputExistsError`, `OutputError` or `ClusterError`. What stood at
+        `out` stands there still, and nothing is left behind but what can be gone on from: after a
+        `ClusterError`, or with `resume`.
 
     Examples
     --------
@@ -145,20 +163,38 @@ def compress(
         stretch=stretch,
         formats=formats,
     )
-    target = (default_output(path) if out is None else Path(out)).absolute()
+    target = storage.place(default_output(path) if out is None else out)
     stages = Stages(progress or Silent())
     check_apart(path, target)
-    with store.publishing(target, overwrite=overwrite) as bundle, connect(client) as connected:
+    asked = request(path, options, estimator)
+    with (
+        publishing(target, overwrite=overwrite, asked=asked, resume=resume) as staging,
+        connect(client) as connected,
+    ):
         stages.progress.connected(connected.dashboard_link)
         with stages("open"):
-            scratch = bundle / store.SCRATCH
-            raster = open_raster(path, bands=bands, nodata=nodata, scratch=scratch)
+            raster = open_raster(
+                path, bands=bands, nodata=nodata, scratch=staging.scratch, chunk=staging.chunk
+            )
         run = partial(stages.run, connected)
-        report = _compress(
-            raster, options, bundle=bundle, run=run, stages=stages, estimator=estimator
+        fitted = staging.load() or _fit(raster, options, run, stages, estimator)
+        raster = raster if fitted.masked else replace(raster, mask=None)
+        header = _header(raster, fitted, options)
+        staging.save(fitted, header, raster, stages.seconds)
+        with stages("write"):
+            metrics = write_outputs(
+                raster, fitted, formats=options.formats, staging=staging, run=run
+            )
+        staging.finish(
+            _report(
+                raster,
+                fitted,
+                metrics,
+                options=options,
+                sizes=sizes_of(raster, staging.path),
+                seconds=staging.seconds | stages.seconds,
+            )
         )
-        with writing(target):
-            report.write(bundle / store.REPORT)
     return CompressedImage.read(target)
 
 
@@ -179,19 +215,17 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
     BundleError
         If there is no bundle at the path, or it is damaged or of another format version.
     """
-    return CompressedImage.read(Path(path))
+    return CompressedImage.read(storage.place(path))
 
 
-def _compress(
+def _fit(
     raster: Raster,
     options: Options,
-    *,
-    bundle: Path,
     run: Callable[..., tuple[Any, ...]],
     stages: Stages,
     estimator: BaseEstimator | None,
-) -> Report:
-    """Count, fit and write an open image; return the account of it."""
+) -> Fitted:
+    """Count the colours of an open image, and fit a palette to them."""
     pixels, window = raster.pixels, raster.window
     check_display(options.display, raster.bands)
     check_scale(options.scale, len(raster.bands))
@@ -233,35 +267,78 @@ def _compress(
             )
     avoid = fill_values(raster.bands) if raster.mask is not None else None
     palette = Palette.from_centers(centers, pixels.dtype, avoid)
-    with stages("write"):
-        metrics = write_outputs(
-            raster,
-            palette,
-            space=plan.space,
-            display=display,
-            colors=colors,
-            options=options,
-            bundle=bundle,
-            run=run,
-        )
+    return Fitted(
+        palette=palette,
+        display=display,
+        masked=raster.mask is not None,
+        space=plan.space,
+        pixels=colors.pixels,
+        colors=len(colors),
+        exact=colors.exact,
+        peak=colors.high - colors.low,
+        metrics=measure(colors, palette, space=plan.space) if colors.exact else None,
+    )
+
+
+def _header(raster: Raster, fitted: Fitted, options: Options) -> store.Header:
+    return store.Header(
+        k=options.k,
+        seed=options.seed,
+        masked=fitted.masked,
+        georef=raster.georef,
+        bands=raster.bands,
+        display=fitted.display.to_dict(),
+        options=options.to_dict(),
+    )
+
+
+def _report(
+    raster: Raster,
+    fitted: Fitted,
+    metrics: Metrics,
+    *,
+    options: Options,
+    sizes: dict[str, int],
+    seconds: dict[str, float],
+) -> Report:
     return Report(
         source=raster.source,
-        shape=(*raster.shape, palette.bands),
-        dtype=str(pixels.dtype),
-        valid_pixels=colors.pixels,
-        colors=len(colors),
-        exact_colors=colors.exact,
+        shape=(*raster.shape, fitted.palette.bands),
+        dtype=str(raster.pixels.dtype),
+        valid_pixels=fitted.pixels,
+        colors=fitted.colors,
+        exact_colors=fitted.exact,
         k=options.k,
-        k_used=len(palette),
+        k_used=len(fitted.palette),
         seed=options.seed,
         mse=metrics.mse,
         peak=metrics.peak,
         psnr=metrics.psnr,
         shares=metrics.shares,
-        sizes=sizes_of(raster, bundle),
-        seconds=stages.seconds,
+        sizes=sizes,
+        seconds=seconds,
         versions=versions(),
     )
+
+
+def request(source: Any, options: Options, estimator: BaseEstimator | None) -> dict[str, Any]:
+    """Return what decides a bundle, ready for JSON: a run goes on only with the same.
+
+    Of a file its name, size and time; of an array what it is computed from.
+    """
+    if isinstance(source, str | os.PathLike):
+        name = everywhere(os.fspath(source))
+        there = name.partition("::")[0]
+        of = [name, storage.version_of(storage.place(there)) if storage.is_there(there) else ""]
+    else:
+        of = [dask.base.tokenize(source)]
+    return {
+        "source": of,
+        "options": repr(options),
+        "estimator": repr(estimator),
+        "format": store.FORMAT_VERSION,
+        "versions": versions(),
+    }
 
 
 def default_output(source: Any) -> Path:
@@ -278,14 +355,15 @@ def default_output(source: Any) -> Path:
     return path.with_suffix(".kmdask")
 
 
-def check_apart(source: Any, target: Path) -> None:
+def check_apart(source: Any, target: Place) -> None:
     """Raise a `ParameterError` if a source lies in the bundle that is to be written."""
     if not isinstance(source, str | os.PathLike):
         return
     name = os.fspath(source).partition("::")[0]
-    path = Path(name).absolute()
-    inside = target in path.parents or (target == path and path.is_dir())
-    if inside and _is_local(name):
+    if not (_is_local(name) or storage.is_url(name)):
+        return
+    path = storage.place(name)
+    if target in path.parents or (target == path and path.is_dir()):
         msg = f"the source {name!r} lies in the output {str(target)!r}; give another"
         raise ParameterError(msg)
 

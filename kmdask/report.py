@@ -7,12 +7,9 @@ import math
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kmdask import __version__
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIBRARIES = (
     "dask",
@@ -108,14 +105,14 @@ class Report:
             "bits_per_pixel": self.bits_per_pixel,
         }
 
-    def write(self, path: Path) -> None:
-        """Write the report as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+    def to_json(self) -> bytes:
+        """Return what is in ``report.json``."""
+        return (json.dumps(self.to_dict(), indent=2) + "\n").encode()
 
     @classmethod
-    def read(cls, path: Path) -> Report:
-        """Read what `write` wrote."""
-        fields = json.loads(path.read_text(encoding="utf-8"))
+    def from_json(cls, content: bytes) -> Report:
+        """Rebuild from the result of `to_json`."""
+        fields = json.loads(content)
         for derived in ("ratio_source", "ratio_raw", "bits_per_pixel"):
             del fields[derived]
         fields["shape"] = tuple(fields["shape"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,6 +179,25 @@ def write_file(path: Place, content: bytes) -> int:
     return write_files(path.parent, {path.name: content})
 
 
+@contextmanager
+def written_locally(path: Place) -> Iterator[Path]:
+    """Give a file of this machine to write in any order, and put it at a place at the end.
+
+    Yields
+    ------
+    Path
+        The place itself, or a temporary file whose content becomes that of the object.
+    """
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="kmdask-") as folder:
+        file = Path(folder) / path.name
+        yield file
+        with reaching(path):
+            path.fs.put_file(str(file), path.path)
+
+
 def read_file(path: Place) -> bytes:
     """Read a small file whole; raise an `OSError` if that cannot be done."""
     with reaching(path):
@@ -217,6 +237,26 @@ def remove(place: Place) -> None:
             shutil.rmtree(place)
         else:
             place.unlink(missing_ok=True)
+
+
+def is_there(name: str) -> bool:
+    """Whether a name is one of a file or a folder, here or, for all that is known, at a URL."""
+    return is_url(name) or os.path.exists(name)  # noqa: PTH110  does not raise
+
+
+def version_of(place: Place) -> str:
+    """Return what changes when the content of a file or a folder does; "" if that is not known."""
+    with reaching(place):
+        if not isinstance(place, Path):
+            try:
+                return str(place.fs.ukey(place.path))
+            except (FileNotFoundError, NotImplementedError):
+                return ""
+        files = [place, *place.rglob("*")] if place.is_dir() else [place]
+        facts = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+        return str(
+            (len(facts), sum(size for size, _ in facts), max((t for _, t in facts), default=0))
+        )
 
 
 def zarr_store(place: Place) -> Store:

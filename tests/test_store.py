@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from kmdask import BundleError, Georef, OutputError, OutputExistsError, Palette
 from kmdask.bands import Band
 from kmdask.writing import geozarr, store
+from kmdask.writing.staging import publishing
 from kmdask.writing.store import (
     Header,
     create_image,
-    publishing,
     read_arrays,
     read_image,
     write_indices,
@@ -29,6 +29,7 @@ from kmdask.writing.store import (
 
 PALETTE = Palette.from_centers(np.array([[0, 0, 0], [90, 60, 30], [250, 250, 250.0]]))
 GEOREF = Georef('LOCAL_CS["here"]', (10.0, 0.0, 5e5, 0.0, -10.0, 6e6))
+REPORT = SimpleNamespace(to_json=lambda: b"{}")
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple)
 
 DISPLAY, OPTIONS = {"bands": [4, 3, 2], "stretch": [[0.0, 9.5]]}, {"pca": None, "refine": 2}
@@ -57,18 +58,24 @@ def test_a_bundle_is_there_when_the_block_ends(tmp_path):
     out = tmp_path / "a.kmdask"
     with publishing(out, overwrite=False) as staging:
         assert not out.exists()
-        assert staging.parent == tmp_path
-        (staging / "file").write_text("content")
-        (staging / store.SCRATCH / "large").write_text("temporary")
-    assert contents(tmp_path) == {"a.kmdask": None, "a.kmdask/file": b"content"}
+        assert staging.path.parent == tmp_path
+        (staging.path / "file").write_text("content")
+        (staging.scratch / "large").write_text("temporary")
+        staging.finish(REPORT)
+    assert contents(tmp_path) == {
+        "a.kmdask": None,
+        "a.kmdask/file": b"content",
+        "a.kmdask/report.json": b"{}",
+    }
 
 
 def publish(out, *, overwrite=False, shape=(9, 8), error=None):
     """Write a bundle, and raise an error in the end if one is given."""
     with publishing(out, overwrite=overwrite) as staging:
-        create(staging, shape)
+        create(staging.path, shape)
         if error is not None:
             raise error
+        staging.finish(REPORT)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
@@ -104,7 +111,7 @@ def test_the_old_bundle_is_put_back_when_the_new_one_cannot_be_renamed(
 
 def test_an_old_bundle_is_replaced(tmp_path, bundle):
     with publishing(bundle, overwrite=True) as staging:
-        create(staging, (9, 8))
+        create(staging.path, (9, 8))
     assert read_image(bundle)[0].shape == (9, 8)
     assert [path.name for path in tmp_path.iterdir()] == ["old.kmdask"]
 
@@ -161,7 +168,7 @@ def test_a_link_to_a_bundle_leaves_no_litter(tmp_path, bundle):
     link = tmp_path / "link.kmdask"
     link.symlink_to(bundle)
     with publishing(link, overwrite=True) as staging:
-        create(staging, (9, 8))
+        create(staging.path, (9, 8))
     assert read_image(link)[0].shape == (9, 8)
     assert {path.name for path in tmp_path.iterdir()} == {"old.kmdask", "link.kmdask"}
 
@@ -181,7 +188,7 @@ def test_where_nothing_can_be_written(tmp_path, parent):
 @pytest.mark.parametrize("name", ["a[1]*?.kmdask", "a**b.kmdask", "with space é.kmdask"])
 def test_names_that_are_patterns(tmp_path, name):
     with publishing(tmp_path / name, overwrite=False) as staging:
-        (staging / "file").write_text("content")
+        (staging.path / "file").write_text("content")
     assert (tmp_path / name / "file").read_text() == "content"
 
 

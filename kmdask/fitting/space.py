@@ -50,6 +50,11 @@ class Space:
         """Return the fields, ready for JSON."""
         return {"scale": list(self.scale), "components": [list(row) for row in self.components]}
 
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Space:
+        """Rebuild from the result of `to_dict`."""
+        return cls(tuple(fields["scale"]), tuple(map(tuple, fields["components"])))
+
 
 def product(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Matrix product, added up in the same order whatever the number of threads."""

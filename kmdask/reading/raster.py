@@ -22,7 +22,6 @@ __all__ = ["Raster", "open_raster", "size_of"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from kmdask.georef import Georef
     from kmdask.reading.arrays import Given
     from kmdask.reading.sources import Source
+    from kmdask.storage import Place
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def open_raster(
     *,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
-    scratch: Path | None = None,
+    scratch: Place | None = None,
+    chunk: tuple[int, int] | None = None,
 ) -> Raster:
     """Open an image for reading in chunks.
 
@@ -129,6 +130,8 @@ def open_raster(
     scratch : Path, optional
         Directory for temporary copies, which every worker can write to. By default one of the
         system's that is removed when Python exits.
+    chunk : tuple of int, optional
+        Rows and columns of the chunks. By default chosen to suit the file.
 
     Returns
     -------
@@ -154,15 +157,20 @@ def open_raster(
     ((6, 7, 2), (6, 7))
     """
     if not isinstance(source, str | os.PathLike):
-        return _from_array(recognise(source), bands, nodata, scratch)
+        return _from_array(recognise(source), bands, nodata, scratch, chunk)
     name = os.fspath(source)
     if not isinstance(name, str):
         raise ParameterError(f"source is a path as str; got {name!r}")
-    return _from_source(find_source(everywhere(name), bands=bands, nodata=nodata), name, scratch)
+    found = find_source(everywhere(name), bands=bands, nodata=nodata)
+    return _from_source(found, name, scratch, chunk)
 
 
-def _from_source(source: Source, name: str, scratch: Path | None) -> Raster:
+def _from_source(
+    source: Source, name: str, scratch: Place | None, chunk: tuple[int, int] | None
+) -> Raster:
     plan = plan_source(source)
+    if chunk is not None:
+        plan = replace(plan, chunk=chunk)
     stored: Source = copied(source, scratch) if plan.spool else source
     height, width = source.shape
     chunks = split(height, plan.chunk[0]), split(width, plan.chunk[1])
@@ -179,7 +187,11 @@ def _from_source(source: Source, name: str, scratch: Path | None) -> Raster:
 
 
 def _from_array(
-    given: Given, bands: Sequence[int] | None, nodata: float | None, scratch: Path | None
+    given: Given,
+    bands: Sequence[int] | None,
+    nodata: float | None,
+    scratch: Place | None,
+    chunk: tuple[int, int] | None,
 ) -> Raster:
     layout = lay_out_array(given, bands=bands, nodata=nodata)
     if isinstance(given.data, da.Array):
@@ -187,7 +199,7 @@ def _from_array(
         return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
     path = str(saved(np.asarray(given.data), scratch))
     stored = NpySource(given.name, path, layout, given.georef)
-    return replace(_from_source(stored, given.name, scratch), source_bytes=0)
+    return replace(_from_source(stored, given.name, scratch, chunk), source_bytes=0)
 
 
 def everywhere(path: str) -> str:

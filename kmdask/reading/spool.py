@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.reading.sources import Source
+    from kmdask.storage import Place
 
 
-def copied(source: Source, scratch: Path | None) -> ZarrSource:
+def copied(source: Source, scratch: Place | None) -> ZarrSource:
     """Copy an image into a zarr array, in one task that reads forward."""
     path = str((scratch or _temporary()) / "spool.zarr")
     (name,) = block_names("spool", (source, path), 1)
@@ -37,9 +38,9 @@ def copied(source: Source, scratch: Path | None) -> ZarrSource:
     return cast("ZarrSource", dask.compute(copy)[0])
 
 
-def saved(array: npt.NDArray[Any], scratch: Path | None) -> Path:
+def saved(array: npt.NDArray[Any], scratch: Place | None) -> Path:
     """Save an array of this process where workers can read it."""
-    path = (scratch or _temporary()) / f"array-{uuid4().hex[:8]}.npy"
+    path = Path(str(scratch or _temporary())) / f"array-{uuid4().hex[:8]}.npy"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, array, allow_pickle=False)

@@ -17,6 +17,7 @@ import deflate
 import numpy as np
 from rasterio.io import MemoryFile
 
+from kmdask import storage
 from kmdask.chunks import TILE, ceil_div
 from kmdask.errors import OutputError, ParameterError, writing
 from kmdask.graphs import write_blocks
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from kmdask.display import Colormap
     from kmdask.georef import Georef
+    from kmdask.storage import Place
+    from kmdask.writing.receipts import Receipts
 
 ENTRIES = 256
 """Entries of the colour table of a GeoTIFF."""
@@ -70,7 +73,13 @@ def check_cog(entries: int) -> None:
         )
 
 
-def write_cog_tiles(levels: Sequence[da.Array], scratch: Path, *, padding: int) -> list[da.Array]:
+def write_cog_tiles(
+    levels: Sequence[da.Array],
+    scratch: Place,
+    *,
+    padding: int,
+    receipts: Receipts | None = None,
+) -> list[da.Array]:
     """Compress the tiles of an image and its overviews into files of their own, lazily.
 
     Parameters
@@ -78,10 +87,12 @@ def write_cog_tiles(levels: Sequence[da.Array], scratch: Path, *, padding: int) 
     levels : sequence of dask arrays of shape (y, x), uint8
         The indices of each pyramid level, the full image first. Chunks are multiples of 512. The
         levels after the first that fits one tile are left out.
-    scratch : Path
+    scratch : Path or UPath
         An existing directory.
     padding : int
         The index that fills up tiles beyond the edge.
+    receipts : Receipts, optional
+        Where is kept which chunks are written.
 
     Returns
     -------
@@ -94,8 +105,9 @@ def write_cog_tiles(levels: Sequence[da.Array], scratch: Path, *, padding: int) 
         write_blocks(
             _write_tiles,
             indices,
-            "write-cog",
+            f"write-cog:{level}",
             pieces=TILE,
+            receipts=receipts,
             level=level,
             scratch=scratch,
             padding=padding,
@@ -107,32 +119,35 @@ def write_cog_tiles(levels: Sequence[da.Array], scratch: Path, *, padding: int) 
 def _write_tiles(
     indices: npt.NDArray[np.uint8],
     level: int,
-    scratch: Path,
+    scratch: Place,
     padding: int,
     block_info: Any = None,
 ) -> npt.NDArray[np.int64]:
     height, width = indices.shape
     sizes = np.empty((ceil_div(height, TILE), ceil_div(width, TILE)), np.int64)
     tile = np.empty((TILE, TILE), np.uint8)
+    tiles = []
+    for row, column in np.ndindex(sizes.shape):
+        part = indices[row * TILE :, column * TILE :][:TILE, :TILE]
+        tile.fill(padding)
+        tile[: part.shape[0], : part.shape[1]] = part
+        tiles.append(bytes(deflate.zlib_compress(tile, LEVEL)))
+        sizes[row, column] = len(tiles[-1])
     path = _scratch_file(scratch, level, *block_info[0]["chunk-location"])
-    with writing(path), path.open("wb") as file:
-        for row, column in np.ndindex(sizes.shape):
-            part = indices[row * TILE :, column * TILE :][:TILE, :TILE]
-            tile.fill(padding)
-            tile[: part.shape[0], : part.shape[1]] = part
-            sizes[row, column] = file.write(deflate.zlib_compress(tile, LEVEL))
+    with writing(path):
+        storage.write_file(path, b"".join(tiles))
     return sizes
 
 
-def _scratch_file(scratch: Path, level: int, row: int, column: int) -> Path:
+def _scratch_file(scratch: Place, level: int, row: int, column: int) -> Place:
     return scratch / f"cog-{level}-{row}-{column}"
 
 
 def assemble_cog(
-    path: Path,
+    path: Place,
     sizes: Sequence[da.Array],
     shapes: Sequence[tuple[int, int]],
-    scratch: Path,
+    scratch: Place,
     *,
     colormap: Colormap,
     georef: Georef,
@@ -141,14 +156,14 @@ def assemble_cog(
 
     Parameters
     ----------
-    path : Path
+    path : Path or UPath
         The file to write.
     sizes : sequence of dask arrays of int64
         What `write_cog_tiles` returned, computed (persisted).
     shapes : sequence of tuple of int
         Rows and columns of each level; as many as there are `sizes`, or more.
-    scratch : Path
-        Where `write_cog_tiles` wrote. Its files are gone then.
+    scratch : Path or UPath
+        Where `write_cog_tiles` wrote.
     colormap : Colormap
         Of at most 256 entries. Its `nodata` becomes that of the GeoTIFF.
     georef : Georef
@@ -163,10 +178,11 @@ def assemble_cog(
     tiles = sum(level.size for level in counts)
     # A tile has an offset and a size; 64 kB hold the rest of every directory.
     total = sum(int(level.sum()) for level in counts) + 16 * tiles + 2**16 * (1 + len(counts))
-    with writing(path):
-        _write_directories(path, shapes[: len(sizes)], colormap, georef, big=total > CLASSIC_BYTES)
-        offsets = _append(path, [level.chunks for level in sizes], counts, scratch)
-        _point_at_tiles(path, offsets, counts)
+    big = total > CLASSIC_BYTES
+    with writing(path), storage.written_locally(path) as file:
+        _write_directories(file, shapes[: len(sizes)], colormap, georef, big=big)
+        offsets = _append(file, [level.chunks for level in sizes], counts, scratch)
+        _point_at_tiles(file, offsets, counts)
 
 
 def _write_directories(
@@ -216,7 +232,7 @@ def _geo_tags(georef: Georef) -> list[tuple[int, int, int, Any, bool]]:
 
 
 def _append(
-    path: Path, chunks: Sequence[Any], counts: Sequence[npt.NDArray[np.int64]], scratch: Path
+    path: Path, chunks: Sequence[Any], counts: Sequence[npt.NDArray[np.int64]], scratch: Place
 ) -> list[npt.NDArray[np.int64]]:
     """Append the tiles of the smallest level, then of the next; return where they all are."""
     offsets = [np.empty_like(level) for level in counts]
@@ -234,8 +250,6 @@ def _append(
                     for tiles in counts[level][top]:
                         for part, left in zip(parts, columns, strict=True):
                             out.write(part.read(int(tiles[left].sum())))
-                for file in files:
-                    file.unlink()
             if out.tell() != starts[-1] + sizes[-1]:
                 msg = f"cannot write {str(path)!r}: tiles in {str(scratch)!r} were lost"
                 raise OutputError(msg)

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from kmdask import storage
 from kmdask.chunks import TILE
 from kmdask.errors import writing
 from kmdask.graphs import shared, write_blocks
@@ -21,25 +22,31 @@ from kmdask.writing.png import encode_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import dask.array as da
     import numpy.typing as npt
 
     from kmdask.display import Colormap
+    from kmdask.storage import Place
+    from kmdask.writing.receipts import Receipts
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
 
 
-def write_description(path: Path, shape: tuple[int, int]) -> None:
+def write_description(path: Place, shape: tuple[int, int]) -> None:
     """Write the ``.dzi`` file of an image of that many rows and columns."""
     image = ET.Element("Image", xmlns=NAMESPACE, Format="png", Overlap="0", TileSize=str(TILE))
     ET.SubElement(image, "Size", Width=str(shape[1]), Height=str(shape[0]))
     with writing(path):
-        ET.ElementTree(image).write(path, encoding="utf-8", xml_declaration=True)
+        storage.write_file(path, ET.tostring(image, encoding="utf-8", xml_declaration=True))
 
 
-def write_levels(levels: Sequence[da.Array], colormap: Colormap, folder: Path) -> list[da.Array]:
+def write_levels(
+    levels: Sequence[da.Array],
+    colormap: Colormap,
+    folder: Place,
+    receipts: Receipts | None = None,
+) -> list[da.Array]:
     """Write the tiles of every level, lazily.
 
     Parameters
@@ -48,8 +55,10 @@ def write_levels(levels: Sequence[da.Array], colormap: Colormap, folder: Path) -
         The indices of each pyramid level, the full image first. Chunks are multiples of 512.
     colormap : Colormap
         The colours; invalid pixels are transparent.
-    folder : Path
+    folder : Path or UPath
         The ``_files`` directory; it is created.
+    receipts : Receipts, optional
+        Where is kept which chunks are written.
 
     Returns
     -------
@@ -60,25 +69,29 @@ def write_levels(levels: Sequence[da.Array], colormap: Colormap, folder: Path) -
     for depth, indices in enumerate(levels):
         level = folder / str(len(levels) - 1 - depth)
         with writing(level):
-            level.mkdir(parents=True)
+            storage.make_folder(level)
         writes.append(
             write_blocks(
-                _write_tiles, indices, "write-tiles", colormap=shared(colormap), folder=level
+                _write_tiles,
+                indices,
+                f"write-tiles:{level.name}",
+                receipts=receipts,
+                colormap=shared(colormap),
+                folder=level,
             )
         )
     return writes
 
 
 def _write_tiles(
-    indices: npt.NDArray[np.integer], colormap: Colormap, folder: Path, block_info: Any = None
+    indices: npt.NDArray[np.integer], colormap: Colormap, folder: Place, block_info: Any = None
 ) -> npt.NDArray[np.int64]:
     (top, _), (left, _) = block_info[0]["array-location"]
-    written = 0
+    tiles = {}
     for y in range(0, indices.shape[0], TILE):
         for x in range(0, indices.shape[1], TILE):
             tile = indices[y : y + TILE, x : x + TILE]
-            png = encode_png(tile, colormap)
-            path = folder / f"{(left + x) // TILE}_{(top + y) // TILE}.png"
-            with writing(path):
-                written += path.write_bytes(png)
-    return np.full((1, 1), written)
+            name = f"{(left + x) // TILE}_{(top + y) // TILE}.png"
+            tiles[name] = encode_png(tile, colormap)
+    with writing(folder):
+        return np.full((1, 1), storage.write_files(folder, tiles))

@@ -21,15 +21,15 @@ import zarr
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from kmdask import storage
 from kmdask.chunks import CHUNK
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from kmdask.bands import Band
     from kmdask.georef import Georef
+    from kmdask.storage import Place
 
 GRID = "spatial_ref"
 """Name of the scalar that holds the grid mapping: the one rioxarray looks for."""
@@ -37,9 +37,9 @@ GRID = "spatial_ref"
 ZSTD_LEVEL = 3
 
 
-def create_group(path: Path) -> Any:
+def create_group(path: Place) -> Any:
     """Create a group of zarr format 2."""
-    return zarr.create_group(path, zarr_format=2)
+    return zarr.create_group(storage.zarr_store(path), zarr_format=2)
 
 
 def create_array(group: Any, name: str, dims: tuple[str, ...], **options: Any) -> Any:
@@ -60,7 +60,8 @@ def create_array(group: Any, name: str, dims: tuple[str, ...], **options: Any) -
     """
     array = group.create_array(
         name,
-        compressors={"id": "zstd", "level": ZSTD_LEVEL},
+        # The checksum of what was compressed: four bytes a chunk, and damage is noticed.
+        compressors={"id": "zstd", "level": ZSTD_LEVEL, "checksum": True},
         chunk_key_encoding={"name": "v2", "separator": "/"},
         # Without a fill value it is not defined what stands in a chunk that is not there.
         config={"write_empty_chunks": options.get("fill_value") is None},
@@ -162,9 +163,9 @@ def band_attributes(bands: tuple[Band, ...]) -> dict[str, Any]:
     return attributes
 
 
-def finish_group(path: Path) -> None:
+def finish_group(path: Place) -> None:
     """Put the metadata of all arrays into one file, when nothing in them will change any more."""
-    zarr.consolidate_metadata(path, zarr_format=2)
+    zarr.consolidate_metadata(storage.zarr_store(path), zarr_format=2)
 
 
 def _write_axes(group: Any, shape: tuple[int, int], georef: Georef) -> None:

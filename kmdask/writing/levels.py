@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from kmdask.writing.receipts import Receipts
+
 
 @dataclass(frozen=True)
 class Level:
@@ -39,7 +41,9 @@ class Level:
         return int(height), int(width)
 
 
-def pyramid(pixels: da.Array, mask: da.Array | None = None) -> Iterator[Level]:
+def pyramid(
+    pixels: da.Array, mask: da.Array | None = None, receipts: Receipts | None = None
+) -> Iterator[Level]:
     """Go through the levels of an image, the full image first, the single pixel last.
 
     Each chunk of a level is a task on the chunks under it. Chunks too small to be halved into
@@ -51,6 +55,9 @@ def pyramid(pixels: da.Array, mask: da.Array | None = None) -> Iterator[Level]:
         In any chunks.
     mask : dask array of shape (y, x), optional
         0 where a pixel is invalid.
+    receipts : Receipts, optional
+        Where chunks that have become too small to be halved further are kept, so that a run that
+        goes on need not read again what is under them.
 
     Yields
     ------
@@ -65,22 +72,48 @@ def pyramid(pixels: da.Array, mask: da.Array | None = None) -> Iterator[Level]:
     [[[10, 20, 60], [30, 40, 80]], [[25, 70]], [[48]]]
     """
     level = Level(*checked(pixels, mask))
+    halvings = 0
     while True:
         level = _joined(level, TILE)
         yield level
         if level.shape == (1, 1):
             return
+        if halvings and receipts is not None and not _fits(level, 2 * TILE):
+            level = _kept(level, halvings, receipts)
         level = _halved(_joined(level, 2 * TILE))
+        halvings += 1
 
 
 def _joined(level: Level, multiple: int) -> Level:
     """Join chunks into large ones, unless each but the last is a multiple of a size already."""
-    inner = [size for axis in level.pixels.chunks[:2] for size in axis[:-1]]
-    if all(size % multiple == 0 for size in inner):
+    if _fits(level, multiple):
         return level
     chunks = (SHARD, SHARD)
     mask = None if level.mask is None else level.mask.rechunk(chunks)
     return Level(level.pixels.rechunk((*chunks, -1)), mask)
+
+
+def _fits(level: Level, multiple: int) -> bool:
+    return all(size % multiple == 0 for axis in level.pixels.chunks[:2] for size in axis[:-1])
+
+
+def _kept(level: Level, halvings: int, receipts: Receipts) -> Level:
+    def kept(array: da.Array, stage: str) -> da.Array:
+        # Of a given type: it would be found out by a call that keeps something.
+        return receipts.map_blocks(
+            _as_it_is,
+            array,
+            f"{stage}:{halvings}",
+            dtype=array.dtype,
+            meta=array._meta,  # noqa: SLF001
+        )
+
+    mask = None if level.mask is None else kept(level.mask, "keep-mask")
+    return Level(kept(level.pixels, "keep"), mask)
+
+
+def _as_it_is(block: npt.NDArray[Any], block_info: Any = None) -> npt.NDArray[Any]:  # noqa: ARG001
+    return block
 
 
 def _halved(level: Level) -> Level:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kmdask import storage
 from kmdask.errors import writing
 from kmdask.graphs import shared, write_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import dask.array as da
     import numpy.typing as npt
 
     from kmdask.display import Colormap
+    from kmdask.storage import Place
+    from kmdask.writing.receipts import Receipts
 
 LONGEST = 2048
 """Longest side of a preview in pixels."""
@@ -26,7 +29,9 @@ BACKGROUND = 255
 """JPEG knows no transparency: invalid pixels become white."""
 
 
-def write_preview(levels: Sequence[da.Array], colormap: Colormap, path: Path) -> da.Array:
+def write_preview(
+    levels: Sequence[da.Array], colormap: Colormap, path: Place, receipts: Receipts | None = None
+) -> da.Array:
     """Write the largest level whose longest side is at most 2048 pixels as a JPEG, lazily.
 
     Parameters
@@ -34,7 +39,9 @@ def write_preview(levels: Sequence[da.Array], colormap: Colormap, path: Path) ->
     levels : sequence of dask arrays of shape (y, x), uint8 or uint16
         The indices of each pyramid level, the full image first.
     colormap : Colormap
-    path : Path
+    path : Path or UPath
+    receipts : Receipts, optional
+        Where is kept that it is written.
 
     Returns
     -------
@@ -43,11 +50,21 @@ def write_preview(levels: Sequence[da.Array], colormap: Colormap, path: Path) ->
     """
     level = next(indices for indices in levels if max(indices.shape) <= LONGEST)
     whole = level.rechunk(-1)
-    return write_blocks(_write_jpeg, whole, "write-preview", colormap=shared(colormap), path=path)
+    return write_blocks(
+        _write_jpeg,
+        whole,
+        "write-preview",
+        receipts=receipts,
+        colormap=shared(colormap),
+        path=path,
+    )
 
 
 def _write_jpeg(
-    indices: npt.NDArray[np.integer], colormap: Colormap, path: Path
+    indices: npt.NDArray[np.integer],
+    colormap: Colormap,
+    path: Place,
+    block_info: Any = None,  # noqa: ARG001  there is one block
 ) -> npt.NDArray[np.int64]:
     from PIL import Image
 
@@ -55,6 +72,7 @@ def _write_jpeg(
     colors[: len(colormap.rgb)] = colormap.rgb
     grey = (colormap.rgb == colormap.rgb[:, :1]).all()
     image = Image.fromarray((colors[:, 0] if grey else colors)[indices])
+    jpeg = io.BytesIO()
+    image.save(jpeg, format="JPEG", quality=QUALITY, optimize=True)
     with writing(path):
-        image.save(path, format="JPEG", quality=QUALITY, optimize=True)
-    return np.full((1, 1), path.stat().st_size)
+        return np.full((1, 1), storage.write_file(path, jpeg.getvalue()))

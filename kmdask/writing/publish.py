@@ -1,6 +1,8 @@
 """How an output comes to stand in its place: whole, or not at all.
 
-It is written under another name beside its target and renamed when all of it is there.
+On disk it is written under another name beside its target and renamed when all of it is there. In
+an object store nothing can be renamed: there it is written in its place, and its last small object
+says that it is complete.
 """
 
 from __future__ import annotations
@@ -8,18 +10,18 @@ from __future__ import annotations
 import glob
 import logging
 import os
-import shutil
 import time
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kmdask import storage
 from kmdask.errors import OutputExistsError, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +51,12 @@ def publishing(out: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
         Where the output is to stand.
     kind : Kind
     overwrite : bool
-        Whether one that stands there may be replaced.
+        Whether one of this kind that stands there may be replaced.
 
     Yields
     ------
     Path
-        A name beside `out` that nothing has. What stands there is removed when an exception leaves
-        the block, and then what stood at `out` stands there still.
+        A hidden path beside `out`, where nothing is yet.
 
     Raises
     ------
@@ -64,52 +65,68 @@ def publishing(out: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
     OutputError
         If the output cannot be put there.
     """
-    _check_free(out, kind, overwrite=overwrite)
-    partial = out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
-    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*")):
-        logger.warning("%s was left by a run that is still going or was cut off; "
-                       "remove it if none is going", left)  # fmt: skip
+    check_free(out, kind, overwrite=overwrite)
+    partial = new_partial(out)
     try:
         yield partial
-        with writing(out):
-            _check_free(out, kind, overwrite=overwrite)
-            _replace(partial, out, overwrite=overwrite)
+        put_in_place(partial, out, kind, overwrite=overwrite)
     finally:
-        _remove(partial)
+        remove(partial)
 
 
-def _check_free(out: Path, kind: Kind, *, overwrite: bool) -> None:
+def new_partial(out: Path) -> Path:
+    """Name a hidden path beside an output, where nothing is yet."""
+    return out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
+
+
+def partials(out: Path) -> list[Path]:
+    """List what runs that were cut off, or are still going, have beside an output."""
+    return sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*"))
+
+
+def warn_of(left: list[Path]) -> None:
+    """Log what other runs have left beside an output."""
+    for path in left:
+        logger.warning("%s was left by a run that is still going or was cut off; "
+                       "remove it if none is going", path)  # fmt: skip
+
+
+def check_free(out: Path, kind: Kind, *, overwrite: bool) -> None:
+    """Raise an `OutputExistsError` if something stands at a path that may not be replaced."""
     if not os.path.lexists(out):
         return
     if not overwrite:
-        msg = f"{str(out)!r} exists already; give another output, or overwrite=True (--overwrite)"
-        raise OutputExistsError(msg)
+        raise OutputExistsError(
+            f"{str(out)!r} exists already; give another output, or overwrite=True (--overwrite)"
+        )
     if not kind.found_at(out):
         msg = f"{str(out)!r} is no {kind.name} and is not overwritten; give another output"
         raise OutputExistsError(msg)
 
 
-def _replace(partial: Path, out: Path, *, overwrite: bool) -> None:
-    """Rename the finished output to its place, an old directory out of the way first."""
-    if partial.is_file() or not (overwrite and out.exists()):
-        partial.replace(out)
-        return
-    old = partial.with_name(partial.name.replace(".partial-", ".old-"))
-    out.rename(old)
-    try:
-        partial.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    _remove(old)
+def put_in_place(partial: Path, out: Path, kind: Kind, *, overwrite: bool) -> None:
+    """Rename a finished output to its place, an old directory out of the way first."""
+    with writing(out):
+        check_free(out, kind, overwrite=overwrite)
+        if partial.is_file() or not (overwrite and out.exists()):
+            partial.replace(out)
+            return
+        old = partial.with_name(partial.name.replace(".partial-", ".old-"))
+        out.rename(old)
+        try:
+            partial.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
+    remove(old)
 
 
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()
+def remove(path: storage.Place) -> None:
+    """Remove what is left of a failure, as far as that can be done."""
     # When one chunk cannot be written, zarr goes on with others for a moment.
     for _ in range(ATTEMPTS):
-        shutil.rmtree(path, ignore_errors=True)
-        if not os.path.lexists(path):
+        with suppress(OSError):
+            storage.remove(path)
+        if not isinstance(path, Path) or not os.path.lexists(path):
             return
         time.sleep(PAUSE)

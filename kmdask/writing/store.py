@@ -10,13 +10,11 @@ A bundle is a directory::
       preview.jpg     the level whose longest side is at most 2048 pixels
       report.json     sizes, quality, timings
 
-It is written under another name beside its target and renamed when all of it is there.
+How it comes to be there is told in `kmdask.writing.staging`.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +23,7 @@ import dask.array as da
 import numpy as np
 import zarr
 
+from kmdask import storage
 from kmdask.bands import Band
 from kmdask.chunks import CHUNK, SHARD
 from kmdask.errors import BundleError, writing
@@ -32,13 +31,15 @@ from kmdask.georef import Georef
 from kmdask.graphs import write_blocks
 from kmdask.palette import Palette
 from kmdask.reading.zarr_source import OPENING_ERRORS
-from kmdask.writing import geozarr, publish
+from kmdask.writing import geozarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import numpy.typing as npt
+
+    from kmdask.storage import Place
+    from kmdask.writing.receipts import Receipts
 
 FORMAT_VERSION = 2
 """Raised when a bundle could no longer be read by the version before."""
@@ -106,40 +107,15 @@ class Header:
         )
 
 
-@contextmanager
-def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a new directory to write a bundle in, and put it in its place if all goes well.
-
-    Parameters
-    ----------
-    out : Path
-        Where the bundle is to stand.
-    overwrite : bool
-        Whether a bundle that stands there may be replaced. Anything else is never replaced.
-
-    Yields
-    ------
-    Path
-        A directory beside `out`, as in `kmdask.writing.publish.publishing`.
-    """
-    kind = publish.Kind("kmdask bundle", _is_bundle)
-    with publish.publishing(out, kind, overwrite=overwrite) as staging:
-        with writing(out):
-            staging.mkdir()
-            (staging / SCRATCH).mkdir()
-        yield staging
-        with writing(out):
-            shutil.rmtree(staging / SCRATCH)
-
-
-def _is_bundle(path: Path) -> bool:
+def is_bundle(path: Place) -> bool:
+    """Whether a finished bundle stands at a path."""
     try:
-        return ATTRIBUTES in zarr.open_group(path / IMAGE, mode="r").attrs
+        return ATTRIBUTES in zarr.open_group(storage.zarr_store(path / IMAGE), mode="r").attrs
     except OPENING_ERRORS:
         return False
 
 
-def create_image(bundle: Path, shape: tuple[int, int], palette: Palette, header: Header) -> None:
+def create_image(bundle: Place, shape: tuple[int, int], palette: Palette, header: Header) -> None:
     """Create ``image.zarr`` with its palette and attributes, and no indices yet."""
     path = bundle / IMAGE
     k = len(palette.colors)
@@ -164,7 +140,7 @@ def create_image(bundle: Path, shape: tuple[int, int], palette: Palette, header:
         geozarr.finish_group(path)
 
 
-def write_indices(indices: da.Array, bundle: Path) -> da.Array:
+def write_indices(indices: da.Array, bundle: Place, receipts: Receipts | None = None) -> da.Array:
     """Write indices into the ``image.zarr`` of a bundle, lazily, one task per Dask chunk.
 
     Parameters
@@ -172,8 +148,10 @@ def write_indices(indices: da.Array, bundle: Path) -> da.Array:
     indices : dask array of shape (y, x), uint8 or uint16
         Chunked in any way: pieces of stored chunks are joined first, because two tasks that write
         parts of one would overwrite each other.
-    bundle : Path
+    bundle : Path or UPath
         Where `create_image` has been.
+    receipts : Receipts, optional
+        Where is kept which chunks are written.
 
     Returns
     -------
@@ -182,23 +160,33 @@ def write_indices(indices: da.Array, bundle: Path) -> da.Array:
     """
     if any(size % CHUNK for sizes in indices.chunks for size in sizes[:-1]):
         indices = indices.rechunk((SHARD, SHARD))
-    return write_blocks(_write_chunks, indices, "write-zarr", path=bundle / IMAGE / INDICES)
+    return write_blocks(
+        _write_chunks, indices, "write-zarr", receipts=receipts, path=bundle / IMAGE / INDICES
+    )
 
 
 def _write_chunks(
-    indices: npt.NDArray[Any], path: Path, block_info: Any = None
+    indices: npt.NDArray[Any], path: Place, block_info: Any = None
 ) -> npt.NDArray[np.int64]:
     region = tuple(slice(*span) for span in block_info[0]["array-location"])
     with writing(path):
-        array = zarr.open_array(path, mode="r+")
-        if array.fill_value is None:
-            # Then it is not defined what stands in a chunk that is not there.
-            array = array.with_config({"write_empty_chunks": True})
-        array[region] = indices
+        array = zarr.open_array(storage.zarr_store(path), mode="r+")
+        # A chunk that is not there is one that was lost, also where all would be invalid.
+        array.with_config({"write_empty_chunks": True})[region] = indices
     return np.full((1, 1), indices.size)
 
 
-def read_image(bundle: Path) -> tuple[da.Array, Palette, Header]:
+def check_finished(bundle: Place) -> None:
+    """Raise a `BundleError` if a bundle is still being written, or never was finished."""
+    if {SCRATCH, IMAGE} & (there := _names(bundle)) and REPORT not in there:
+        msg = (
+            f"{str(bundle)!r} is not finished: the run that writes it is still going or was cut "
+            "off; compress again with resume=True (--resume) to go on"
+        )
+        raise BundleError(msg)
+
+
+def read_image(bundle: Place) -> tuple[da.Array, Palette, Header]:
     """Open the ``image.zarr`` of a bundle.
 
     Returns
@@ -219,7 +207,7 @@ def read_image(bundle: Path) -> tuple[da.Array, Palette, Header]:
     return da.from_zarr(indices, chunks=(SHARD, SHARD)), palette, header
 
 
-def read_arrays(bundle: Path) -> tuple[Any, npt.NDArray[Any], Header]:
+def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
     """Open the ``image.zarr`` of a bundle, without Dask.
 
     Returns
@@ -234,11 +222,11 @@ def read_arrays(bundle: Path) -> tuple[Any, npt.NDArray[Any], Header]:
     BundleError
         As `read_image` does.
     """
-    if not os.path.isdir(bundle / IMAGE):  # noqa: PTH112  does not raise where it may not look
+    if IMAGE not in _names(bundle):
         msg = f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it"
         raise BundleError(msg)
     with _damage_named(bundle):
-        group = zarr.open_group(bundle / IMAGE, mode="r")
+        group = zarr.open_group(storage.zarr_store(bundle / IMAGE), mode="r")
         fields: Any = group.attrs[ATTRIBUTES]
         _check_version(bundle, fields["format_version"])
         header = Header.from_dict(fields, masked=fields["nodata"] is not None)
@@ -248,8 +236,16 @@ def read_arrays(bundle: Path) -> tuple[Any, npt.NDArray[Any], Header]:
     return indices, colors, header
 
 
+def _names(bundle: Place) -> set[str]:
+    try:
+        return storage.names(bundle)
+    except OSError as error:
+        msg = f"{str(bundle)!r} cannot be looked into: {error}; check path, rights and credentials"
+        raise BundleError(msg) from error
+
+
 @contextmanager
-def _damage_named(bundle: Path) -> Iterator[None]:
+def _damage_named(bundle: Place) -> Iterator[None]:
     try:
         yield
     except BundleError:
@@ -259,7 +255,7 @@ def _damage_named(bundle: Path) -> Iterator[None]:
         raise BundleError(msg) from error
 
 
-def _check_version(bundle: Path, version: object) -> None:
+def _check_version(bundle: Place, version: object) -> None:
     if version != FORMAT_VERSION:
         msg = (
             f"{str(bundle)!r} has format version {version}, this kmdask reads {FORMAT_VERSION}; "

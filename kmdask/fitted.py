@@ -1,0 +1,79 @@
+"""What is known of an image once its palette is: all that writing needs besides the pixels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from kmdask.display import Colormap
+from kmdask.fitting.space import Space
+from kmdask.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kmdask.bands import Band
+    from kmdask.display import Display
+    from kmdask.palette import Palette
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A palette, and how it is to be used and judged."""
+
+    palette: Palette
+    display: Display
+    """What tiles, preview and GeoTIFF show."""
+
+    masked: bool
+    """Whether there are invalid pixels, which take the index after the palette."""
+
+    space: Space | None
+    """Where the nearest entry is looked for; None for the bands as they are."""
+
+    pixels: int
+    """Valid pixels."""
+
+    colors: int
+    """Different colours among them, or cells of similar ones."""
+
+    exact: bool
+    """Whether these are the different colours."""
+
+    peak: float
+    """What the peak signal-to-noise ratio takes for the signal."""
+
+    metrics: Metrics | None
+    """The error, where the colours tell it; None if it has to be added up over the pixels."""
+
+    def colormap(self, bands: Sequence[Band]) -> Colormap:
+        """Return the 8-bit colours of the palette of an image of these bands."""
+        rgb = self.display.rgb(self.palette, [band.number for band in bands])
+        return Colormap(rgb, self.palette.nodata if self.masked else None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes, ready for JSON; palette and display are kept elsewhere."""
+        return {
+            "masked": self.masked,
+            "space": None if self.space is None else self.space.to_dict(),
+            "pixels": self.pixels,
+            "colors": self.colors,
+            "exact": self.exact,
+            "peak": self.peak,
+            "metrics": None if self.metrics is None else asdict(self.metrics),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], palette: Palette, display: Display) -> Fitted:
+        """Rebuild from the result of `to_dict`."""
+        space, metrics = fields["space"], fields["metrics"]
+        rest = {name: fields[name] for name in ("masked", "pixels", "colors", "exact", "peak")}
+        return cls(
+            palette=palette,
+            display=display,
+            space=None if space is None else Space.from_dict(space),
+            metrics=None if metrics is None else Metrics(
+                metrics["mse"], tuple(metrics["shares"]), metrics["peak"]
+            ),
+            **rest,
+        )  # fmt: skip

@@ -1,0 +1,129 @@
+"""What tasks have done, kept in files: a run that was cut off is gone on with from there.
+
+A task that writes a part of the output saves what it returns as its last act. Later runs load
+that in its place, and what it would have been computed from is not computed again.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
+
+from kmdask import storage
+from kmdask.errors import writing
+from kmdask.graphs import block_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from kmdask.storage import Place
+
+
+@dataclass(frozen=True)
+class Receipts:
+    """The results of finished tasks, an array each."""
+
+    folder: Place
+    """Where they are."""
+
+    there: frozenset[str] = field(default=frozenset(), repr=False)
+    """Names of those that an earlier run has left."""
+
+    @classmethod
+    def found(cls, folder: Place) -> Receipts:
+        """Open the receipts of an earlier run; there are none if there is no such folder."""
+        return cls(folder, frozenset(storage.names(folder)))
+
+    def map_blocks(
+        self, work: Callable[..., npt.NDArray[Any]], array: da.Array, stage: str, **options: Any
+    ) -> da.Array:
+        """Do work on every block of an array, lazily, and keep what it returns.
+
+        Parameters
+        ----------
+        work : callable
+            Takes a block, and those of the `options` that are none of `dask.array.map_blocks`;
+            returns an array.
+        array : dask array
+        stage : str
+            Name of the tasks in the dashboard, and with the array's place in the output of the
+            receipts: ``"write-tiles"`` or ``"write-tiles:12"``.
+        **options
+            As for `dask.array.map_blocks`.
+
+        Returns
+        -------
+        dask array
+            What the work returns. Blocks that an earlier run has finished are loaded.
+        """
+        result: da.Array = da.map_blocks(
+            _keep,
+            array,
+            work=work,
+            receipts=(self.folder, stage),
+            token=stage.partition(":")[0],
+            **options,
+        )
+        return self._with_finished(result, stage)
+
+    def task(self, name: str, task: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Make a task of a graph, which returns an array, one that keeps it or loads it."""
+        path = self.folder / f"{name}.npy"
+        return (_load, path) if path.name in self.there else (_kept, path, *task)
+
+    def _with_finished(self, array: da.Array, stage: str) -> da.Array:
+        """Replace the blocks of an array that are there already by tasks that load them."""
+        keys = list(flatten(array.__dask_keys__()))
+        finished = {key: name for key in keys if (name := _name(stage, key[1:])) in self.there}
+        if not finished:
+            return array
+        names = block_names("resume", array.name, 1)[0][0]
+        layer: dict[Any, Any] = {
+            (names, *key[1:]): (_load, self.folder / finished[key]) if key in finished else key
+            for key in keys
+        }
+        dependencies: list[Any] = [array]
+        graph = HighLevelGraph.from_collections(names, layer, dependencies=dependencies)
+        return da.Array(graph, names, chunks=array.chunks, meta=array._meta)  # noqa: SLF001  its type
+
+
+def _keep(
+    block: npt.NDArray[Any],
+    work: Callable[..., npt.NDArray[Any]],
+    receipts: tuple[Place, str],
+    block_info: Any = None,
+    **options: Any,
+) -> npt.NDArray[Any]:
+    folder, stage = receipts
+    path = folder / _name(stage, block_info[None]["chunk-location"])
+    return _kept(path, work, block, block_info=block_info, **options)
+
+
+def _kept(
+    path: Place, work: Callable[..., npt.NDArray[Any]], /, *args: Any, **kwargs: Any
+) -> npt.NDArray[Any]:
+    """Do work, and keep the result as the last act."""
+    result = work(*args, **kwargs)
+    content = io.BytesIO()
+    np.save(content, result, allow_pickle=False)
+    with writing(path):
+        storage.write_file(path, content.getvalue())
+    return result
+
+
+def _load(path: Place) -> npt.NDArray[Any]:
+    with writing(path):
+        array: npt.NDArray[Any] = np.load(io.BytesIO(storage.read_file(path)), allow_pickle=False)
+        return array
+
+
+def _name(stage: str, block: tuple[int, ...]) -> str:
+    return "-".join([stage.replace(":", "-"), *map(str, block)]) + ".npy"
