@@ -42,6 +42,9 @@ OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,
 }
 
+UNSIGNED = "AWS_NO_SIGN_REQUEST"
+"""The environment variable by which GDAL, too, is told to ask without credentials."""
+
 TOGETHER = 64
 """Objects that are written at once by one task: what is waited for is mostly the way there."""
 
@@ -88,7 +91,9 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
     protocol = name.partition(":")[0].lower()
     from upath import UPath
 
-    options = OPTIONS if protocol not in READ_ONLY else {}
+    options = dict(OPTIONS) if protocol not in READ_ONLY else {}
+    if EXTRAS.get(protocol) == "s3" and os.environ.get(UNSIGNED, "").upper() in {"YES", "TRUE"}:
+        options["anon"] = True
     try:
         found: UPath = UPath(name.rstrip("/"), **options)
         found.fs  # noqa: B018  imports the file system
@@ -215,6 +220,28 @@ def names(folder: Place) -> set[str]:
         except FileNotFoundError:
             return set()
         return {path.rstrip("/").rpartition("/")[2] for path in listed}
+
+
+def look(place: Place) -> dict[str, Any]:
+    """Return what an object store or web server says of a file: name, size, ETag and the like.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    OSError
+        If nothing is said: one has to have permission, or nobody answers.
+    """
+    with reaching(place):
+        try:
+            return dict(place.fs.info(str(place)))
+        except FileNotFoundError as error:
+            # Of web servers fsspec says so whatever is wrong.
+            cause = error.__cause__
+            gone = getattr(cause, "status", 404) in {404, 410} and not isinstance(cause, OSError)
+            if place.protocol not in READ_ONLY or gone:
+                raise
+            raise OSError(str(cause)) from error
 
 
 def size_of(place: Place) -> int:

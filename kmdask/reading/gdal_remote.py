@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rasterio._env import del_gdal_config, set_gdal_config
-from rasterio.session import DummySession
 
 from kmdask.chunks import BYTES
 from kmdask.storage import is_url
@@ -41,8 +40,8 @@ OPTIONS: dict[str, Any] = {
     "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": BYTES,
     # Holds the directory of an image of a gigapixel; the default, 16 kB, took several requests.
     "GDAL_INGESTED_BYTES_AT_OPEN": 1 << 16,
-    # A server that is overloaded, or is replaced by another, has about 15 seconds to come back.
-    "GDAL_HTTP_MAX_RETRY": 4,
+    # A server that is overloaded, or is replaced by another, has some seconds to come back.
+    "GDAL_HTTP_MAX_RETRY": 3,
     "GDAL_HTTP_RETRY_DELAY": 1,
     # No run hangs for ever. There is no limit to how long a request takes that makes progress.
     "GDAL_HTTP_CONNECTTIMEOUT": 15,
@@ -50,6 +49,8 @@ OPTIONS: dict[str, Any] = {
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
 }
 """Each may be set otherwise by an environment variable of its name."""
+
+ARCHIVES = frozenset({"zip", "tar", "gzip"})
 
 ALONE = frozenset({"tif", "tiff", "btf", "jp2", "j2k", "png", "jpg", "jpeg", "webp", "gif"})
 """Endings of images that are one file, but for what may stand beside it."""
@@ -91,19 +92,19 @@ def gdal_name(path: str) -> str:
 
 
 def is_remote(path: str) -> bool:
-    """Whether GDAL reads a file from elsewhere.
+    """Whether a source is behind a URL, and no archive that rasterio knows how to name to GDAL.
 
     Examples
     --------
-    >>> [is_remote(path) for path in ("s3://bucket/a.tif", "/vsis3/bucket/a.tif", "a.tif")]
-    [True, True, False]
+    >>> [is_remote(path) for path in ("s3://bucket/a.tif", "zip://scenes.zip!/a.tif", "a.tif")]
+    [True, False, False]
     """
-    return is_url(path) or path.startswith(tuple(FILE_SYSTEMS.values()))
+    return is_url(path) and path.partition(":")[0].partition("+")[0].lower() not in ARCHIVES
 
 
 def remote_options(path: str) -> dict[str, Any]:
     """Return the settings by which GDAL reads a file from elsewhere; none of others."""
-    if not is_remote(path):
+    if not is_url(path) and not path.startswith("/vsi"):
         return {}
     options = dict(OPTIONS)
     ending = PurePosixPath(urlsplit(path).path).suffix.lstrip(".").lower()
@@ -152,11 +153,6 @@ def end_points(environment: Mapping[str, str]) -> dict[str, str]:
             "AWS_VIRTUAL_HOSTING": "FALSE",
         }
     return {name: value for name, value in options.items() if name not in environment}
-
-
-def session() -> DummySession:
-    """Return what keeps rasterio from finding credentials its own way, if boto3 is there."""
-    return DummySession()
 
 
 def _credentials(path: str) -> dict[str, str]:

@@ -19,13 +19,16 @@ from kmdask import chunks
 from kmdask.errors import writing
 from kmdask.graphs import block_names
 from kmdask.reading.layout import Layout
+from kmdask.reading.npy_source import NpySource
 from kmdask.reading.zarr_source import ZarrSource
+from kmdask.storage import place, zarr_store
 
 if TYPE_CHECKING:
     from typing import Any
 
     import numpy.typing as npt
 
+    from kmdask.georef import Georef
     from kmdask.reading.sources import Source
     from kmdask.storage import Place
 
@@ -38,13 +41,22 @@ def copied(source: Source, scratch: Place | None) -> ZarrSource:
     return cast("ZarrSource", dask.compute(copy)[0])
 
 
-def saved(array: npt.NDArray[Any], scratch: Place | None) -> Path:
-    """Save an array of this process where workers can read it."""
-    path = Path(str(scratch or _temporary())) / f"array-{uuid4().hex[:8]}.npy"
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, array, allow_pickle=False)
-    return path
+def saved(
+    array: npt.NDArray[Any], name: str, layout: Layout, georef: Georef, scratch: Place | None
+) -> NpySource | ZarrSource:
+    """Save an array of this process where workers can read it: NumPy's format needs a file."""
+    folder = scratch or _temporary()
+    if isinstance(folder, Path):
+        path = folder / f"array-{uuid4().hex[:8]}.npy"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, array, allow_pickle=False)
+        return NpySource(name, str(path), layout, georef)
+    there = folder / f"array-{uuid4().hex[:8]}.zarr"
+    block = tuple(min(size, chunks.CHUNK) for size in array.shape)
+    with writing(there):
+        zarr.create_array(zarr_store(there), data=array, chunks=block)
+    return ZarrSource(name, str(there), layout, layout.per_axis(block), georef)
 
 
 def _temporary() -> Path:
@@ -57,11 +69,12 @@ def _copy_forward(source: Source, path: str) -> ZarrSource:
     height, width = source.shape
     samples = len(source.bands) + source.masked
     array = None
-    with writing(Path(path)):
+    there = place(path)
+    with writing(there):
         for rows, columns, block in source.forward():
             if array is None:
                 array = zarr.create_array(
-                    path,
+                    zarr_store(there),
                     shape=(height, width, samples),
                     chunks=(
                         min(block.shape[0], chunks.SHARD),

@@ -11,7 +11,9 @@ import zarr
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.georef import Georef
 from kmdask.reading.layout import Layout, lay_out
+from kmdask.reading.remote import persistent
 from kmdask.reading.zarr_groups import DECODING_ERRORS, OPENING_ERRORS, find_array
+from kmdask.storage import place, reaching, zarr_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +34,7 @@ class ZarrSource:
 
     path: str
     location: str
-    """The directory of the array itself."""
+    """The directory, or URL, of the array itself."""
 
     layout: Layout
     block: tuple[int, int]
@@ -81,12 +83,18 @@ class ZarrSource:
 
     def read(self, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Read a window of shape (y, x, sample)."""
-        try:
-            array = zarr.open_array(self.location, mode="r")
-            block = np.asarray(array[self.layout.selection(rows, columns)])
-            return self.layout.arrange(block)
-        except DECODING_ERRORS as error:
-            raise SourceError.within(self.path, rows, columns, error) from None
+        there = place(self.location)
+
+        def once() -> npt.NDArray[Any]:
+            try:
+                with reaching(there):
+                    array = zarr.open_array(zarr_store(there), mode="r")
+                    block = np.asarray(array[self.layout.selection(rows, columns)])
+                    return self.layout.arrange(block)
+            except DECODING_ERRORS as error:
+                raise SourceError.within(self.path, rows, columns, error) from None
+
+        return persistent(self.location, once)
 
     def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
         """Read chunk by chunk as they are stored."""
