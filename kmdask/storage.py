@@ -223,7 +223,7 @@ def names(folder: Place) -> set[str]:
 
 
 def look(place: Place) -> dict[str, Any]:
-    """Return what an object store or web server says of a file: name, size, ETag and the like.
+    """Return what a file system says of a file: name, size, of a remote one ETag and the like.
 
     Raises
     ------
@@ -233,6 +233,8 @@ def look(place: Place) -> dict[str, Any]:
         If nothing is said: one has to have permission, or nobody answers.
     """
     with reaching(place):
+        if isinstance(place, Path):
+            return {"name": str(place), "size": place.stat().st_size}
         try:
             return dict(place.fs.info(str(place)))
         except FileNotFoundError as error:
@@ -298,4 +300,9 @@ def zarr_store(place: Place) -> Store:
 
     if isinstance(place, Path):
         return LocalStore(place)
-    return FsspecStore.from_url(str(place), storage_options=dict(place.storage_options))
+    options = dict(place.storage_options)
+    if EXTRAS.get(place.protocol) == "s3":
+        # Else s3fs asks for the size of each chunk before it asks for the chunk, so as to read
+        # large ones piece by piece.
+        options["max_concurrency"] = 1
+    return FsspecStore.from_url(str(place), storage_options=options)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
+import warnings
 
 import boto3
 import dask
 import numpy as np
 import object_store
 import pytest
+import rasterio
 import s3fs
 import zarr
+from click.testing import CliRunner
 from fsspec.implementations.http import HTTPFileSystem
 from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy as gdal_copy
 
 import kmdask.reading.remote
 from kmdask import chunks
+from kmdask.cli import main
 from kmdask.errors import ParameterError, SourceError, SourceNotFoundError
 from kmdask.reading.describe import describe
 from kmdask.reading.gdal_remote import BESIDE, end_points, gdal_name, remote_options
@@ -137,14 +140,14 @@ def test_reads_are_few_and_nothing_travels_twice(
 ):
     monkeypatch.setattr(chunks, "MIN_CHUNKS", 1)
     sizes = {"blockxsize": 512, "blockysize": 512} if options.get("tiled") else {}
-    path, _ = cog(4 * SIDE, SIDE, **options, **sizes)
+    path, _ = cog(2 * SIDE, SIDE, **options, **sizes)
     url = put(path) if behind == "s3" else web(put(path))
     source = find_source(url)
     opening = store.log()
     # One question about the object, one of the directory, the header, and what may stand beside.
     assert len(opening) <= 5 + 2 * len(BESIDE)
     travelled = 0
-    for top in range(0, 4 * SIDE, SIDE):
+    for top in range(0, 2 * SIDE, SIDE):
         source.read(slice(top, top + SIDE), slice(0, SIDE))
         requests = store.log()
         assert len(requests) <= 2 * most, requests
@@ -168,17 +171,23 @@ def test_a_chunk_of_full_size_takes_eight_requests(tmp_path, write_raster, put, 
     assert sum(entry["bytes"] for entry in requests) < 1.02 * 4096 * 4096
 
 
-def test_what_stands_beside_is_found(tmp_path, scene, holes, write_raster, put, web, cog):
-    path, pixels = cog(300, 400)
+def test_what_stands_beside_is_found(tmp_path, scene, holes, write_raster, put, web):
+    pixels, mask = scene(300, 400), holes(300, 400)
+    path = write_raster(tmp_path / "scene.tif", pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(mask)
+    (tmp_path / "scene.tfw").write_text("10\n0\n0\n-10\n500000\n5500000\n")
     url = put(path)
-    mask = np.where(holes(300, 400), 255, 0).astype(np.uint8)
-    beside = write_raster(tmp_path / "mask.tif", mask[..., None])
-    put(beside, "deep/down/scene.tif.msk")
+    for ending in (".tif.msk", ".tfw"):
+        put(tmp_path / f"scene{ending}")
     for there in (url, web(url)):
         source = find_source(there)
         assert source.masked
-        assert np.array_equal(read(source)[..., -1] != 0, mask != 0)
-    assert np.array_equal(read(find_source(url))[..., :3], pixels)
+        assert source.georef.transform == (10, 0, 499995, 0, -10, 5500005)
+        assert np.array_equal(read(source)[..., -1] != 0, mask)
+        assert np.array_equal(read(source)[..., :3], pixels)
 
 
 def test_a_file_that_is_replaced_is_read_anew(cog, put, web):
@@ -201,8 +210,10 @@ def test_a_zarr_group(version, behind, tmp_path, scene, put, web, store):
     group = zarr.create_group(tmp_path / "scene.zarr", zarr_format=version)
     array = group.create_array("image", data=pixels, chunks=(100, 100, 3))
     group.create_array("other", data=np.arange(3))
-    array.attrs["_ARRAY_DIMENSIONS"] = ["y", "x", "band"]
-    zarr.consolidate_metadata(tmp_path / "scene.zarr")
+    array.attrs["description"] = "a scene"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)  # of version 3
+        zarr.consolidate_metadata(tmp_path / "scene.zarr")
     url = _put_folder(tmp_path / "scene.zarr", put)
     if behind == "http":
         url = web(url)
@@ -212,7 +223,8 @@ def test_a_zarr_group(version, behind, tmp_path, scene, put, web, store):
         assert source.block == (100, 100)
     store.log()
     source.read(slice(0, 100), slice(0, 200))
-    assert len(store.log()) <= 2 + 5
+    # Two chunks, and each of the one or two files that describe the array.
+    assert len(store.log()) == 2 + (4 - version)
     if behind == "s3":
         size = sum(file.stat().st_size for file in (tmp_path / "scene.zarr/image").rglob("*.*"))
         assert open_raster(f"{url}/image").source_bytes >= size
@@ -275,12 +287,7 @@ def test_info_tells_of_a_remote_image(cog, put):
     url = put(path)
     seen = describe(url)
     assert (seen.shape, seen.source, seen.source_bytes) == ((300, 400), url, path.stat().st_size)
-    told = subprocess.run(
-        [sys.executable, "-m", "kmdask", "info", url, "--json"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    told = CliRunner().invoke(main, ["info", url, "--json"])
     assert json.loads(told.stdout)["shape"] == [300, 400]
 
 
@@ -294,14 +301,18 @@ def test_names_that_gdal_is_given():
 
 
 def test_end_points_are_translated_but_what_gdal_is_told_itself():
-    assert end_points({"AWS_ENDPOINT_URL": "http://a:1", "AWS_ENDPOINT_URL_S3": "https://b/s3/"}) == {
+    assert end_points(
+        {"AWS_ENDPOINT_URL": "http://a:1", "AWS_ENDPOINT_URL_S3": "https://b/s3/"}
+    ) == {
         "AWS_S3_ENDPOINT": "b/s3",
         "AWS_HTTPS": "YES",
         "AWS_VIRTUAL_HOSTING": "FALSE",
     }
     assert end_points({"AWS_ENDPOINT_URL": "http://a:1", "AWS_S3_ENDPOINT": "b"}) == {}
     assert "AWS_HTTPS" not in end_points({"AWS_ENDPOINT_URL": "http://a", "AWS_HTTPS": "YES"})
-    assert end_points({"AZURE_STORAGE_ACCOUNT_NAME": "me", "STORAGE_EMULATOR_HOST": "http://g"}) == {
+    assert end_points(
+        {"AZURE_STORAGE_ACCOUNT_NAME": "me", "STORAGE_EMULATOR_HOST": "http://g"}
+    ) == {
         "AZURE_STORAGE_ACCOUNT": "me",
         "CPL_GS_ENDPOINT": "http://g",
     }
@@ -364,7 +375,8 @@ def test_no_permission(name, behind, store, web, put, cog):
 
 
 @pytest.mark.parametrize("name", ["scene.tif", "scene.zarr"])
-def test_no_credentials(name, store, monkeypatch):
+@pytest.mark.usefixtures("store")
+def test_no_credentials(name, monkeypatch):
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(variable)
     with pytest.raises(SourceError, match=r"(?i)credentials.*AWS_ACCESS_KEY_ID"):
@@ -373,9 +385,10 @@ def test_no_credentials(name, store, monkeypatch):
 
 @pytest.mark.parametrize("name", ["scene.tif", "scene.zarr"])
 @pytest.mark.parametrize("behind", ["s3://bucket", "http://127.0.0.1:9"])
-def test_nobody_listens(name, behind, store, monkeypatch):
+@pytest.mark.usefixtures("store")
+def test_nobody_listens(name, behind, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(SourceError, match="cannot be reached.*AWS_ENDPOINT_URL"):
+    with pytest.raises(SourceError, match=r"cannot be reached.*AWS_ENDPOINT_URL"):
         find_source(f"{behind}/{name}")
 
 
@@ -385,9 +398,9 @@ def test_a_server_that_fails_for_a_while(behind, cog, put, web, store, caplog):
     url = put(path) if behind == "s3" else web(put(path))
     store.fail({"status": 503, "times": 2, "has": "scene.tif"})
     source = find_source(url)
-    for fault in ({"status": 500}, {"cut": 1000}):
+    for fault in ({"status": 500, "times": 4}, {"cut": 1000, "times": 2}):
         kmdask.reading.gdal.forget(url)
-        store.fail(fault | {"times": 4, "has": "scene.tif", "skip": 0})
+        store.fail(fault | {"has": "scene.tif"})
         assert np.array_equal(read(source), pixels), fault
     assert "attempt 1 of 3" in caplog.text
 
@@ -399,7 +412,7 @@ def test_a_server_that_fails_for_ever(behind, cog, put, web, store):
     source = find_source(url)
     kmdask.reading.gdal.forget(url)
     store.fail({"status": 500, "has": "scene.tif"})
-    with pytest.raises(SourceError, match="rows 0 to 300.*tried 3 times") as caught:
+    with pytest.raises(SourceError, match=r"rows 0 to 300.*tried 3 times") as caught:
         read(source)
     assert len(store.log()) < 100
     pickle.loads(pickle.dumps(caught.value))  # noqa: S301
@@ -418,7 +431,7 @@ def test_zarr_chunks_are_read_again(behind, tmp_path, scene, write_zarr, put, we
     assert np.array_equal(read(source), pixels)
     assert "attempt 1 of 3" in caplog.text
     store.fail({"status": 500, "has": "/c/0"})
-    with pytest.raises(SourceError, match="rows 0 to 40.*tried 3 times"):
+    with pytest.raises(SourceError, match=r"rows 0 to 40.*tried 3 times"):
         read(source)
 
 

@@ -16,6 +16,7 @@ from kmdask.reading.gdal_remote import gdal_name, remote_options, tell_end_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 OPTIONS = {
     # Blocks decoded for the bands are found again for the mask. The default, 5 % of the memory of
@@ -54,12 +55,13 @@ def settings(path: str, options: dict[str, Any] = OPTIONS) -> Iterator[None]:
         yield
 
 
-def open_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
+def open_dataset(path: str | Path, *args: Any, **kwargs: Any) -> Any:
     """Call `rasterio.open`, without its warning that an image has no georeferencing."""
     # Warning filters are global to the process, so threads take turns at changing them.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(gdal_name(path), *args, **kwargs)
+        name = gdal_name(path) if isinstance(path, str) else path
+        return rasterio.open(name, *args, **kwargs)
 
 
 def forget(path: str) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rasterio.windows import Window
 
+from kmdask import storage
 from kmdask.chunks import forward_windows
 from kmdask.errors import SourceError, UnsupportedImageError
-from kmdask import storage
 from kmdask.reading import gdal, remote
 from kmdask.reading.gdal_bands import STORED, Choice, Facts, choose_bands, show
 from kmdask.reading.gdal_georef import read_georef
@@ -128,7 +128,7 @@ class RasterioSource:
                 return self._window(dataset, rows, columns)
 
         gdal.renew(self.path, self.version)
-        return remote.persistent(self.path, once, gdal.forget)
+        return remote.persistent(self.path, once, forget=gdal.forget)
 
     def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
         """Read strips of full rows from one open file, which decodes it once."""

@@ -18,8 +18,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kmdask.chunks import TILE, ReadPlan, ceil_div, plan_reads
 from kmdask import storage
+from kmdask.chunks import TILE, ReadPlan, ceil_div, plan_reads
 from kmdask.errors import UnsupportedImageError
 from kmdask.reading import remote
 

@@ -15,7 +15,17 @@ from kmdask.reading.gdal_remote import ALONE, is_remote
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check", "check_zarr", "is_file", "is_remote", "is_zarr", "look", "persistent", "size_of", "version_of"]
+__all__ = [
+    "check",
+    "check_zarr",
+    "is_file",
+    "is_remote",
+    "is_zarr",
+    "look",
+    "persistent",
+    "size_of",
+    "version_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +133,11 @@ def _has_zarr(path: str) -> bool:
 
 
 def persistent(
-    path: str, read: Callable[[], Read], forget: Callable[[str], None] | None = None
+    path: str,
+    read: Callable[[], Read],
+    *,
+    forget: Callable[[str], None] | None = None,
+    check: Callable[[str], None] = check,
 ) -> Read:
     """Read; at a URL again if that fails, up to `ATTEMPTS` times.
 
@@ -135,6 +149,8 @@ def persistent(
         Reads, and raises a `SourceError` where that fails.
     forget : callable, optional
         Is called with the path before anything is read again.
+    check : callable, optional
+        Is called with it at the end, and raises what is wrong if more is known than `read` said.
 
     Raises
     ------
@@ -153,9 +169,7 @@ def persistent(
             return read()
         except SourceError as error:
             wait = DELAY * 2 ** (attempt - 1)
-            logger.warning(
-                "%s; attempt %d of %d, the next in %g s", error, attempt, ATTEMPTS, wait
-            )
+            logger.warning("%s; attempt %d of %d, the next in %g s", error, attempt, ATTEMPTS, wait)
         time.sleep(wait)
         if forget:
             forget(path)

@@ -55,8 +55,8 @@ def saved(
     there = folder / f"array-{uuid4().hex[:8]}.zarr"
     block = tuple(min(size, chunks.CHUNK) for size in array.shape)
     with writing(there):
-        zarr.create_array(zarr_store(there), data=array, chunks=block)
-    return ZarrSource(name, str(there), layout, layout.per_axis(block), georef)
+        zarr.create_array(zarr_store(there), data=array, chunks=block, zarr_format=3)
+    return ZarrSource(name, str(there), layout, layout.per_axis(block), georef, 3)
 
 
 def _temporary() -> Path:
@@ -83,6 +83,7 @@ def _copy_forward(source: Source, path: str) -> ZarrSource:
                     ),
                     dtype=source.dtype,
                     compressors=None,
+                    zarr_format=3,
                     fill_value=0,
                     # A task whose worker died halfway runs again.
                     overwrite=True,
@@ -104,4 +105,4 @@ def _as_it_was(source: Source, path: str, stored: tuple[int, ...], samples: int)
         alpha=source.masked,
         values_tell=False,
     )
-    return ZarrSource(source.path, path, layout, (stored[0], stored[1]), source.georef)
+    return ZarrSource(source.path, path, layout, (stored[0], stored[1]), source.georef, 3)

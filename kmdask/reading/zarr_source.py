@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
@@ -11,7 +11,7 @@ import zarr
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.georef import Georef
 from kmdask.reading.layout import Layout, lay_out
-from kmdask.reading.remote import persistent
+from kmdask.reading.remote import check_zarr, persistent
 from kmdask.reading.zarr_groups import DECODING_ERRORS, OPENING_ERRORS, find_array
 from kmdask.storage import place, reaching, zarr_store
 
@@ -39,6 +39,8 @@ class ZarrSource:
     layout: Layout
     block: tuple[int, int]
     georef: Georef = Georef()  # noqa: RUF009  frozen
+    version: Literal[2, 3] | None = None
+    """The version of zarr, if it is known: else those who read look for either."""
 
     @classmethod
     def open(
@@ -59,7 +61,14 @@ class ZarrSource:
                 f"{LARGEST_CHUNK}, and can only be decoded whole: store it in smaller ones"
             )
             raise UnsupportedImageError.of(path, reason)
-        return cls(path, found.location, layout, layout.per_axis(chunks), found.georef)
+        return cls(
+            path,
+            found.location,
+            layout,
+            layout.per_axis(chunks),
+            found.georef,
+            array.metadata.zarr_format,
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,13 +97,13 @@ class ZarrSource:
         def once() -> npt.NDArray[Any]:
             try:
                 with reaching(there):
-                    array = zarr.open_array(zarr_store(there), mode="r")
+                    array = zarr.open_array(zarr_store(there), mode="r", zarr_format=self.version)
                     block = np.asarray(array[self.layout.selection(rows, columns)])
                     return self.layout.arrange(block)
             except DECODING_ERRORS as error:
                 raise SourceError.within(self.path, rows, columns, error) from None
 
-        return persistent(self.location, once)
+        return persistent(self.location, once, check=check_zarr)
 
     def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
         """Read chunk by chunk as they are stored."""
