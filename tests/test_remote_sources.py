@@ -1,4 +1,4 @@
-"""Sources behind URLs, from a real S3 server on loopback: what is read, how often, and what fails."""
+"""Sources behind URLs, of an S3 server on loopback: what is read, how often, and what fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import rasterio
 import s3fs
 import zarr
 from click.testing import CliRunner
-from fsspec.implementations.http import HTTPFileSystem
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy as gdal_copy
@@ -41,6 +40,12 @@ def server():
         yield store
 
 
+@pytest.fixture(scope="module")
+def client(server):
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    return boto3.client("s3", endpoint_url=server.endpoint, region_name="us-east-1", **keys)
+
+
 @pytest.fixture
 def store(server, monkeypatch):
     """The server, where everything expects it, with an empty bucket that anybody may read."""
@@ -58,17 +63,22 @@ def store(server, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(kmdask.reading.remote, "DELAY", 0.01)
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    s3fs.S3FileSystem.clear_instance_cache()
-    HTTPFileSystem.clear_instance_cache()
     server.fail()
     yield server
     server.fail()
 
 
 @pytest.fixture
-def put(store, request):
+def _no_memory():
+    """File systems look for credentials and end points once."""
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def put(store, client, request):
     """``put(path, key)``: put a file into a bucket of this test; returns its s3:// URL."""
-    client = boto3.client("s3")
     bucket = f"bucket-{abs(hash(request.node.nodeid))}"
     client.create_bucket(Bucket=bucket)
 
@@ -326,6 +336,7 @@ def test_settings_of_the_user_win(monkeypatch):
     assert remote_options("/data/a.tif") == {}
 
 
+@pytest.mark.usefixtures("_no_memory")
 def test_credentials_of_a_profile(cog, put, store, monkeypatch, tmp_path):
     """A program that prints credentials is what s3fs knows of and GDAL does not."""
     url = put(cog(300, 400)[0])
@@ -341,6 +352,7 @@ def test_credentials_of_a_profile(cog, put, store, monkeypatch, tmp_path):
     assert {entry["key"] for entry in store.log()} == {"printed"}
 
 
+@pytest.mark.usefixtures("_no_memory")
 def test_public_data_without_credentials(cog, put, store, monkeypatch):
     url = put(cog(300, 400)[0])
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
@@ -356,7 +368,7 @@ def test_nothing_there(name, behind, put, web, cog):
     url = put(cog(30, 40)[0]).rpartition("/")[0]
     there, elsewhere = f"{url}/none-{name}", f"s3://no-such-bucket/{name}"
     for missing in (there, elsewhere):
-        with pytest.raises(SourceNotFoundError, match="nothing at.*check the bucket"):
+        with pytest.raises(SourceNotFoundError, match=r"nothing at.*check the bucket"):
             find_source(missing if behind == "s3" else web(missing))
     if behind == "s3":
         with pytest.raises(SourceNotFoundError, match="bucket does not exist"):
@@ -368,14 +380,14 @@ def test_nothing_there(name, behind, put, web, cog):
 def test_no_permission(name, behind, store, web, put, cog):
     url = put(cog(30, 40)[0]).rpartition("/")[0]
     store.fail({"status": 403}, {"status": 403, "method": "HEAD"})
-    with pytest.raises(SourceError, match="403|may not be read") as caught:
+    with pytest.raises(SourceError, match=r"403|may not be read") as caught:
         find_source(f"{url}/{name}" if behind == "s3" else web(f"{url}/{name}"))
     assert "credentials" in str(caught.value)
     assert "<" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["scene.tif", "scene.zarr"])
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("store", "_no_memory")
 def test_no_credentials(name, monkeypatch):
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(variable)
@@ -385,7 +397,7 @@ def test_no_credentials(name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["scene.tif", "scene.zarr"])
 @pytest.mark.parametrize("behind", ["s3://bucket", "http://127.0.0.1:9"])
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("store", "_no_memory")
 def test_nobody_listens(name, behind, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(SourceError, match=r"cannot be reached.*AWS_ENDPOINT_URL"):
