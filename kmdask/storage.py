@@ -45,6 +45,9 @@ OPTIONS: dict[str, Any] = {
 UNSIGNED = "AWS_NO_SIGN_REQUEST"
 """The environment variable by which GDAL, too, is told to ask without credentials."""
 
+SILENCE = 30
+"""Seconds that a web server may say nothing."""
+
 TOGETHER = 64
 """Objects that are written at once by one task: what is waited for is mostly the way there."""
 
@@ -91,7 +94,7 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
     protocol = name.partition(":")[0].lower()
     from upath import UPath
 
-    options = dict(OPTIONS) if protocol not in READ_ONLY else {}
+    options = dict(OPTIONS) if protocol not in READ_ONLY else _web_options()
     if EXTRAS.get(protocol) == "s3" and os.environ.get(UNSIGNED, "").upper() in {"YES", "TRUE"}:
         options["anon"] = True
     try:
@@ -106,6 +109,15 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
         msg = f"{name!r} is of no protocol that fsspec knows: {error}"
         raise ParameterError(msg) from error
     return found
+
+
+def _web_options() -> dict[str, Any]:
+    try:
+        from aiohttp import ClientTimeout
+    except ImportError:
+        return {}
+    # By default a server that says nothing is waited for five minutes, each time it is asked.
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, connect=15, sock_read=SILENCE)}}
 
 
 def is_remote(place: Place) -> bool:

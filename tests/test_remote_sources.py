@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import socket
 import warnings
 
 import boto3
@@ -20,13 +21,14 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy as gdal_copy
 
 import kmdask.reading.remote
-from kmdask import chunks
+from kmdask import chunks, storage
 from kmdask.cli import main
 from kmdask.errors import ParameterError, SourceError, SourceNotFoundError
 from kmdask.reading.describe import describe
 from kmdask.reading.gdal_remote import BESIDE, end_points, gdal_name, remote_options
 from kmdask.reading.raster import open_raster
 from kmdask.reading.sources import find_source
+from kmdask.reading.spool import copied
 from kmdask.reading.zarr_source import ZarrSource
 from kmdask.storage import place
 
@@ -121,7 +123,8 @@ def read(source):
 
 
 def pixels_of(url, **options):
-    with dask.config.set(scheduler="synchronous"):
+    # Not in the main thread, of which alone GDAL takes settings for all.
+    with dask.config.set(scheduler="threads"):
         return np.asarray(open_raster(url, **options).pixels)
 
 
@@ -269,6 +272,20 @@ def test_a_png_is_copied_first(tmp_path, scene, put, monkeypatch):
     assert np.array_equal(pixels_of(url, scratch=scratch), pixels)
     assert (scratch / "spool.zarr" / "zarr.json").exists()
     assert np.array_equal(pixels_of(pixels, scratch=scratch), pixels)
+
+
+def test_a_copy_is_begun_again_where_it_failed(tmp_path, scene, put, store, monkeypatch, caplog):
+    pixels = scene(600, 700)
+    Image.fromarray(pixels).save(tmp_path / "scan.png", compress_level=0)
+    monkeypatch.setattr(chunks, "PIXELS", 512 * 512)
+    url = put(tmp_path / "scan.png")
+    source = find_source(url)
+    kmdask.reading.gdal.forget(url)
+    store.fail({"status": 500, "has": "scan.png", "times": 5})
+    with dask.config.set(scheduler="threads"):
+        copy = copied(source, None)
+    assert np.array_equal(read(copy), pixels)
+    assert "attempt 1 of 3" in caplog.text
 
 
 def test_a_png_that_was_cut_off_is_no_image(tmp_path, scene, put):
@@ -445,6 +462,17 @@ def test_zarr_chunks_are_read_again(behind, tmp_path, scene, write_zarr, put, we
     store.fail({"status": 500, "has": "/c/0"})
     with pytest.raises(SourceError, match=r"rows 0 to 40.*tried 3 times"):
         read(source)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_server_that_says_nothing(monkeypatch):
+    monkeypatch.setattr(storage, "SILENCE", 0.2)
+    monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    silent = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}/scene.tif"
+    with silent, pytest.raises(SourceError, match="cannot be reached"):
+        find_source(url)
 
 
 def test_other_protocols():

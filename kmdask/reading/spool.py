@@ -18,8 +18,10 @@ from dask.delayed import delayed
 from kmdask import chunks
 from kmdask.errors import writing
 from kmdask.graphs import block_names
+from kmdask.reading.gdal import forget
 from kmdask.reading.layout import Layout
 from kmdask.reading.npy_source import NpySource
+from kmdask.reading.remote import persistent
 from kmdask.reading.zarr_source import ZarrSource
 from kmdask.storage import place, zarr_store
 
@@ -37,7 +39,7 @@ def copied(source: Source, scratch: Place | None) -> ZarrSource:
     """Copy an image into a zarr array, in one task that reads forward."""
     path = str((scratch or _temporary()) / "spool.zarr")
     (name,) = block_names("spool", (source, path), 1)
-    copy = delayed(_copy_forward, pure=True)(source, path, dask_key_name=name)
+    copy = delayed(_copy, pure=True)(source, path, dask_key_name=name)
     return cast("ZarrSource", dask.compute(copy)[0])
 
 
@@ -63,6 +65,11 @@ def _temporary() -> Path:
     path = tempfile.mkdtemp(prefix="kmdask-")
     atexit.register(rmtree, path, ignore_errors=True)
     return Path(path)
+
+
+def _copy(source: Source, path: str) -> ZarrSource:
+    # What has to be decoded from the first row on is begun again where it failed.
+    return persistent(source.location, lambda: _copy_forward(source, path), forget=forget)
 
 
 def _copy_forward(source: Source, path: str) -> ZarrSource:
