@@ -33,6 +33,8 @@ from .pipeline import open as open
 from .reading.raster import Raster as Raster
 from .reading.raster import open_raster as open_raster
 from .report import Report as Report
+from .verify import Problem as Problem
+from .verify import verify as verify
 from .writing.levels import Level as Level
 from .writing.levels import pyramid as pyramid
 

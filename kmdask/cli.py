@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -103,6 +103,14 @@ talking = options(
     ),
     click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
 )
+scheduler = options(
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler to use: its address or its scheduler file.  "
+        "[default: the configured one, else this machine]",
+    ),
+)
 reading = options(
     click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
     click.option(
@@ -115,12 +123,7 @@ compressing = options(
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
-    click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Dask scheduler to use: its address or its scheduler file.  "
-        "[default: the configured one, else this machine]",
-    ),
+    scheduler,
     talking,
 )
 
@@ -196,11 +199,13 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
     from kmdask.writing import store
 
     set_up(quiet=quiet, verbose=verbose)
-    if any((Path(path) / part).exists() for part in (store.IMAGE, store.REPORT)):
+    with plain_errors():
+        bundle = store.begun_at(path)
+    if bundle is not None:
         from kmdask.image import CompressedImage
 
         with plain_errors():
-            image = CompressedImage.read(Path(path))
+            image = CompressedImage.read(bundle)
         show(image, as_json=as_json)
         return
     from kmdask.reading.describe import describe
@@ -212,6 +217,31 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
         return
     for name, text in seen.rows().items():
         click.echo(f"{name:<10} {text}".replace("\n", "\n" + " " * 11))
+
+
+@main.command()
+@click.argument("out")
+@scheduler
+@talking
+def verify(out: str, *, scheduler: str | None, as_json: bool, quiet: bool, verbose: int) -> None:
+    """Check that the bundle OUT is complete and undamaged.
+
+    Prints what is wrong with it, if anything is, and ends with 1 then.
+    """
+    from kmdask.verify import verify as find_problems
+
+    told = set_up(quiet=quiet, verbose=verbose)
+    with plain_errors():
+        problems = find_problems(out, client=scheduler, progress=told)
+    if as_json:
+        click.echo(json.dumps({"path": out, "problems": [asdict(found) for found in problems]}))
+    elif not problems:
+        click.echo(f"{out} is complete and undamaged")
+    else:
+        for problem in problems:
+            click.echo(problem)
+    if problems:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -227,15 +257,15 @@ def decompress(
 
     Its ending says in which form: .tif and .tiff are a GeoTIFF, .zarr is a zarr group.
     """
-    from kmdask.reading.raster import size_of
+    from kmdask import storage
     from kmdask.writing import decompress as colors
 
     told = set_up(quiet=quiet, verbose=verbose)
-    path = Path(dst)
     with plain_errors():
-        image = colors.Decoded.open(Path(bundle))
+        path = storage.place(dst)
+        image = colors.Decoded.open(storage.place(bundle))
         colors.decompress(image, path, cog=cog, overwrite=overwrite, progress=told)
-    result = {"path": dst, "bytes": size_of(path)}
+        result = {"path": dst, "bytes": storage.size_of(path)}
     click.echo(json.dumps(result) if as_json else dst)
 
 
@@ -285,7 +315,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
     """Print the report of an image, as a table or as JSON."""
     report = image.report
     if as_json:
-        click.echo(json.dumps({"path": str(image.path), **report.to_dict()}, indent=2))
+        click.echo(json.dumps({"path": str(image.path), **json.loads(report.to_json())}, indent=2))
         return
     height, width, bands = image.shape
     invalid = height * width - report.valid_pixels

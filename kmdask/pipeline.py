@@ -182,7 +182,7 @@ def compress(
         header = _header(raster, fitted, options)
         staging.save(fitted, header, raster, stages.seconds)
         with stages("write"):
-            metrics = write_outputs(
+            metrics, digests = write_outputs(
                 raster, fitted, formats=options.formats, staging=staging, run=run
             )
         staging.finish(
@@ -193,6 +193,7 @@ def compress(
                 options=options,
                 sizes=sizes_of(raster, staging.path),
                 seconds=staging.seconds | stages.seconds,
+                digests=digests,
             )
         )
     return CompressedImage.read(target)
@@ -300,6 +301,7 @@ def _report(
     options: Options,
     sizes: dict[str, int],
     seconds: dict[str, float],
+    digests: dict[str, str],
 ) -> Report:
     return Report(
         source=raster.source,
@@ -318,6 +320,7 @@ def _report(
         sizes=sizes,
         seconds=seconds,
         versions=versions(),
+        digests=digests,
     )
 
 

@@ -69,7 +69,7 @@ def look(path: str) -> dict[str, Any]:
     """
     there = storage.place(path)
     try:
-        return storage.look(there)
+        return _told(there)
     except FileNotFoundError as error:
         told = f" ({error})" if " " in str(error) else ""
         msg = f"there is nothing at {path!r}{told}; check the bucket, or host, and the name"
@@ -78,6 +78,21 @@ def look(path: str) -> dict[str, Any]:
         raise SourceError(f"{path!r} may not be read: {error}; {ADVICE}") from None
     except OSError as error:
         raise SourceError(f"{path!r} cannot be reached: {error}; {ADVICE}") from None
+
+
+def _told(there: storage.Place) -> dict[str, Any]:
+    with storage.reaching(there):
+        if isinstance(there, Path):
+            return {"name": str(there), "size": there.stat().st_size}
+        try:
+            return dict(there.fs.info(str(there)))
+        except FileNotFoundError as error:
+            # Of web servers fsspec says so whatever is wrong.
+            cause = error.__cause__
+            gone = getattr(cause, "status", 404) in {404, 410} and not isinstance(cause, OSError)
+            if there.protocol not in storage.READ_ONLY or gone:
+                raise
+            raise OSError(str(cause)) from error
 
 
 def check(path: str) -> None:
