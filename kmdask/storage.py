@@ -42,6 +42,12 @@ OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,
 }
 
+UNSIGNED = "AWS_NO_SIGN_REQUEST"
+"""The environment variable by which GDAL, too, is told to ask without credentials."""
+
+SILENCE = 30
+"""Seconds that a web server may say nothing."""
+
 TOGETHER = 64
 """Objects that are written at once by one task: what is waited for is mostly the way there."""
 
@@ -88,7 +94,9 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
     protocol = name.partition(":")[0].lower()
     from upath import UPath
 
-    options = OPTIONS if protocol not in READ_ONLY else {}
+    options = dict(OPTIONS) if protocol not in READ_ONLY else _web_options()
+    if EXTRAS.get(protocol) == "s3" and os.environ.get(UNSIGNED, "").upper() in {"YES", "TRUE"}:
+        options["anon"] = True
     try:
         found: UPath = UPath(name.rstrip("/"), **options)
         found.fs  # noqa: B018  imports the file system
@@ -101,6 +109,15 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
         msg = f"{name!r} is of no protocol that fsspec knows: {error}"
         raise ParameterError(msg) from error
     return found
+
+
+def _web_options() -> dict[str, Any]:
+    try:
+        from aiohttp import ClientTimeout
+    except ImportError:
+        return {}
+    # By default a server that says nothing is waited for five minutes, each time it is asked.
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, connect=15, sock_read=SILENCE)}}
 
 
 def is_remote(place: Place) -> bool:
@@ -300,4 +317,9 @@ def zarr_store(place: Place) -> Store:
 
     if isinstance(place, Path):
         return LocalStore(place)
-    return FsspecStore.from_url(str(place), storage_options=dict(place.storage_options))
+    options = dict(place.storage_options)
+    if EXTRAS.get(place.protocol) == "s3":
+        # Else s3fs asks for the size of each chunk before it asks for the chunk, so as to read
+        # large ones piece by piece.
+        options["max_concurrency"] = 1
+    return FsspecStore.from_url(str(place), storage_options=options)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import threading
 import warnings
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.session import DummySession
+
+from kmdask.reading.gdal_remote import gdal_name, remote_options, tell_end_points
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 OPTIONS = {
     # Blocks decoded for the bands are found again for the mask. The default, 5 % of the memory of
@@ -31,10 +39,42 @@ DESCRIBING_ERRORS = (*ERRORS, ArithmeticError, AttributeError, LookupError, Type
 
 _opening = threading.Lock()
 
+_renewing = threading.Lock()
 
-def open_dataset(*args: Any, **kwargs: Any) -> Any:
+_versions: dict[str, str] = {}
+"""Of remote files that GDAL has read in this process, what told them from later ones."""
+
+
+@contextmanager
+def settings(path: str, options: dict[str, Any] = OPTIONS) -> Iterator[None]:
+    """Have GDAL's settings for reading a file, which may be remote, within a block."""
+    tell_end_points(path)
+    # Without a session of its own rasterio would find credentials if boto3 is there, and GDAL
+    # would forget the headers of all remote files each time it is told of them.
+    with rasterio.Env(DummySession(), **options, **remote_options(path)):
+        yield
+
+
+def open_dataset(path: str | Path, *args: Any, **kwargs: Any) -> Any:
     """Call `rasterio.open`, without its warning that an image has no georeferencing."""
     # Warning filters are global to the process, so threads take turns at changing them.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(*args, **kwargs)
+        name = gdal_name(path) if isinstance(path, str) else path
+        return rasterio.open(name, *args, **kwargs)
+
+
+def forget(path: str) -> None:
+    """Have GDAL forget what it holds of a remote file, which may be half an answer."""
+    with settings(path, OPTIONS | {"CPL_VSIL_CURL_NON_CACHED": gdal_name(path)}), suppress(*ERRORS):
+        open_dataset(path).close()
+
+
+def renew(path: str, version: str) -> None:
+    """Have GDAL forget what it holds of a remote file if that is another version of it."""
+    if not version:
+        return
+    with _renewing:
+        if _versions.setdefault(path, version) != version:
+            forget(path)
+            _versions[path] = version

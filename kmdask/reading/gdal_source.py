@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 from rasterio.windows import Window
 
+from kmdask import storage
 from kmdask.chunks import forward_windows
 from kmdask.errors import SourceError, UnsupportedImageError
-from kmdask.reading import gdal
+from kmdask.reading import gdal, remote
 from kmdask.reading.gdal_bands import STORED, Choice, Facts, choose_bands, show
 from kmdask.reading.gdal_georef import read_georef
 from kmdask.reading.gdal_validity import Validity, find_validity, with_nodata
@@ -47,20 +46,29 @@ class RasterioSource:
     choice: Choice
     validity: Validity
     driver: str
+    version: str = ""
+    """Of a file behind a URL, what tells it from the one that may stand there later."""
 
     @classmethod
     def open(
         cls, path: str, *, bands: Sequence[int] | None = None, nodata: float | None = None
     ) -> RasterioSource:
         """Describe the raster at a path."""
+        version = remote.version_of(path) if remote.is_remote(path) else ""
+        gdal.renew(path, version)
         try:
-            with rasterio.Env(**gdal.DESCRIBING_OPTIONS), gdal.open_dataset(path) as dataset:
-                return cls._describe(path, dataset, bands, nodata)
+            with (
+                gdal.settings(path, gdal.DESCRIBING_OPTIONS),
+                gdal.open_dataset(path) as dataset,
+            ):
+                return cls._describe(path, dataset, bands, nodata, version)
         except (SourceError, UnsupportedImageError):
             raise
         except gdal.DESCRIBING_ERRORS as error:
             if type(error).__module__.startswith("kmdask."):
                 raise
+            if remote.is_remote(path):
+                remote.check(path)
             msg = (
                 f"{path!r} cannot be opened as an image: {_first_line(error)}; kmdask reads what "
                 "GDAL reads (GeoTIFF, PNG, JPEG, ...), zarr and .npy arrays"
@@ -69,7 +77,12 @@ class RasterioSource:
 
     @classmethod
     def _describe(
-        cls, path: str, dataset: Any, bands: Sequence[int] | None, nodata: float | None
+        cls,
+        path: str,
+        dataset: Any,
+        bands: Sequence[int] | None,
+        nodata: float | None,
+        version: str,
     ) -> RasterioSource:
         if dataset.count == 0:
             reason = "it has no bands of its own, only subdatasets: name one of them"
@@ -78,8 +91,8 @@ class RasterioSource:
         choice = choose_bands(path, dataset, facts, bands)
         if nodata is not None:
             nodata = check_nodata(nodata, choice.stored)
-        if dataset.driver == "PNG" and Path(path).is_file():
-            verify_png(Path(path))
+        if dataset.driver == "PNG" and remote.is_file(path):
+            verify_png(storage.place(path))
         whole = dataset.driver in WHOLE_IMAGE_DRIVERS
         block = dataset.shape if whole else dataset.block_shapes[choice.indexes[0] - 1]
         validity = find_validity(dataset, facts, choice, nodata)
@@ -94,6 +107,7 @@ class RasterioSource:
             choice=choice,
             validity=validity,
             driver=dataset.driver,
+            version=version,
         )
 
     @property
@@ -108,14 +122,20 @@ class RasterioSource:
 
     def read(self, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Read a window of shape (y, x, sample), band by band in memory as GDAL gives it."""
-        with rasterio.Env(**gdal.OPTIONS), self._opened(rows, columns) as dataset:
-            return self._window(dataset, rows, columns)
+
+        def once() -> npt.NDArray[Any]:
+            with gdal.settings(self.path), self._opened(rows, columns) as dataset:
+                return self._window(dataset, rows, columns)
+
+        gdal.renew(self.path, self.version)
+        return remote.persistent(self.path, once, forget=gdal.forget)
 
     def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
         """Read strips of full rows from one open file, which decodes it once."""
         everything = slice(0, self.shape[0]), slice(0, self.shape[1])
         pixel_bytes = (len(self.bands) + self.masked) * self.dtype.itemsize
-        with rasterio.Env(**gdal.OPTIONS), self._opened(*everything) as dataset:
+        gdal.renew(self.path, self.version)
+        with gdal.settings(self.path), self._opened(*everything) as dataset:
             for rows, columns in forward_windows(self.shape, pixel_bytes):
                 yield rows, columns, self._window(dataset, rows, columns)
 

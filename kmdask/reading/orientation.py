@@ -9,12 +9,13 @@ from __future__ import annotations
 import struct
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kmdask.georef import Georef
+from kmdask.reading.remote import is_file
+from kmdask.storage import place, reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +136,7 @@ class OrientedSource:
 def oriented(source: RasterioSource) -> RasterioSource | OrientedSource:
     """Turn a source if it is a photograph, not georeferenced, that says so."""
     placed = source.georef != Georef(point=source.georef.point)
-    if source.driver not in TURNED_DRIVERS or placed or not Path(source.path).is_file():
+    if source.driver not in TURNED_DRIVERS or placed or not is_file(source.path):
         return source
     try:
         orientation = _orientation(source)
@@ -156,7 +157,8 @@ def _orientation(source: RasterioSource) -> Any:
     readers: dict[str, Any] = {"JPEG": JpegImageFile, "PNG": PngImageFile, "WEBP": WebPImageFile}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with readers[source.driver](source.path) as image:
+        path = place(source.path)
+        with reaching(path), path.open("rb") as file, readers[source.driver](file) as image:
             # Not a PNG's own `getexif`, which decodes all of it to look behind the pixels.
             return Image.getexif(image).get(TAG)
 

@@ -18,8 +18,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kmdask import storage
 from kmdask.chunks import TILE, ReadPlan, ceil_div, plan_reads
 from kmdask.errors import UnsupportedImageError
+from kmdask.reading import remote
 
 if TYPE_CHECKING:
     from kmdask.reading.layout import Layout
@@ -80,15 +82,18 @@ def _plan(name: str, shape: tuple[int, int], block: tuple[int, int], pixel_bytes
 
 
 def size_of(path: str | Path) -> int:
-    """Size in bytes of a file, or of all files in a directory; 0 if it is not a local path."""
-    path = Path(path)
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size if path.exists() else 0
+    """Size in bytes of a file, or of all files in a directory; 0 if that is not known."""
+    if remote.is_remote(str(path)):
+        return remote.size_of(str(path))
+    # What GDAL calls files, such as /vsizip/..., is no path.
+    return storage.size_of(Path(path))
 
 
 def _check_unfolding(source: Source, unfolded: int) -> None:
     stored = size_of(source.location)
+    if remote.is_remote(source.location) and not stored and unfolded > SMALL:
+        reason = f"it has to be decoded whole, to {unfolded} bytes, and its own size is not known"
+        raise UnsupportedImageError.of(source.path, f"{reason}: copy it to where workers see it")
     if stored and unfolded > max(SMALL, MOST_UNFOLDED * stored):
         reason = (
             f"it is {stored} bytes and claims to hold {unfolded}, more than {MOST_UNFOLDED} times "

@@ -13,7 +13,6 @@ import numpy as np
 from kmdask.chunks import split
 from kmdask.errors import ParameterError
 from kmdask.reading.arrays import cut, lay_out_array, recognise
-from kmdask.reading.npy_source import NpySource
 from kmdask.reading.plans import plan_array, plan_source, size_of
 from kmdask.reading.sources import find_source
 from kmdask.reading.spool import copied, saved
@@ -209,8 +208,7 @@ def _from_array(
     if isinstance(given.data, da.Array):
         pixels, mask = cut(given, layout, plan_array(given.name, layout))
         return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
-    path = str(saved(np.asarray(given.data), scratch))
-    stored = NpySource(given.name, path, layout, given.georef)
+    stored = saved(np.asarray(given.data), given.name, layout, given.georef, scratch)
     return replace(_from_source(stored, given.name, scratch, chunk), source_bytes=0)
 
 

@@ -14,6 +14,7 @@ from kmdask.reading.gdal import open_dataset
 from kmdask.reading.gdal_source import RasterioSource
 from kmdask.reading.npy_source import NpySource
 from kmdask.reading.orientation import OrientedSource, oriented
+from kmdask.reading.remote import is_remote, is_zarr
 from kmdask.reading.zarr_source import ZarrSource
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def find_source(
     ----------
     path : str
         A raster that GDAL reads, a zarr array or group, ``GROUP::ARRAY`` for an array of a group,
-        or a .npy file.
+        or a .npy file; all but the latter may be behind URLs, ``s3://``, ``gs://``, ``az://`` or
+        ``https://``.
     bands : sequence of int, optional
         Numbers of the bands to take, from 1, in any order. By default red, green and blue of an
         8-bit colour image, else every band but alpha.
@@ -113,6 +115,8 @@ def find_source(
     >>> source.shape, source.dtype.name, source.masked
     ((200, 300), 'uint16', True)
     """
+    if is_remote(path):
+        return _find_remote(path, bands, nodata)
     directory, _, array = path.partition("::")
     try:
         exists, is_directory = Path(path).exists(), Path(path).is_dir()
@@ -128,6 +132,18 @@ def find_source(
         raise SourceNotFoundError(msg)
     if is_npy:
         return NpySource.open(path, bands=bands, nodata=nodata)
+    return oriented(RasterioSource.open(path, bands=bands, nodata=nodata))
+
+
+def _find_remote(path: str, bands: Sequence[int] | None, nodata: float | None) -> Source:
+    if path.partition("?")[0].lower().endswith(".npy"):
+        msg = (
+            f"{path!r} is a .npy file behind a URL, and kmdask maps those into memory; copy it to "
+            "where every worker sees it, or write the array as zarr"
+        )
+        raise SourceError(msg)
+    if is_zarr(path):
+        return ZarrSource.open(path, bands=bands, nodata=nodata)
     return oriented(RasterioSource.open(path, bands=bands, nodata=nodata))
 
 

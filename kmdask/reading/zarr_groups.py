@@ -13,7 +13,9 @@ import numpy as np
 import zarr
 
 from kmdask.errors import SourceError, SourceNotFoundError
-from kmdask.reading.cf import describe, place
+from kmdask.reading import cf
+from kmdask.reading.remote import check_zarr
+from kmdask.storage import is_url, place, reaching, zarr_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,25 +85,29 @@ def find_array(path: str) -> Found:
         If there is none, or more than one to choose from.
     """
     store, _, inner = path.partition("::")
+    store = store.rstrip("/") if is_url(store) else store
     with warnings.catch_warnings():
         # Of data types that are not final yet, in arrays that are not looked at.
         warnings.simplefilter("ignore")
         try:
-            node = _opened(path, store, inner)
-            if isinstance(node, zarr.Group):
-                return _described(path, *_choose(path, store, inner, node))
-            return _described(path, store, inner, node, None)
+            with reaching(place(store)):
+                node = _opened(path, store, inner)
+                if isinstance(node, zarr.Group):
+                    return _described(path, *_choose(path, store, inner, node))
+                return _described(path, store, inner, node, None)
         except DECODING_ERRORS as error:
             if isinstance(error, SourceError):
                 raise
+            check_zarr(store)
             raise SourceError(f"{path!r} is damaged: {error}; write it again") from error
 
 
 def _opened(path: str, store: str, inner: str) -> zarr.Array[Any] | zarr.Group:
     try:
-        return zarr.open(store, path=inner or None, mode="r")
+        return zarr.open(zarr_store(place(store)), path=inner or None, mode="r")
     except OPENING_ERRORS as error:
-        if inner and Path(store).is_dir():
+        check_zarr(store)
+        if inner and (is_url(store) or Path(store).is_dir()):
             names = _names(store)
             if names:
                 msg = f"there is no array {inner!r} in {store!r}; it has {names}"
@@ -115,7 +121,7 @@ def _opened(path: str, store: str, inner: str) -> zarr.Array[Any] | zarr.Group:
 
 def _names(store: str) -> str:
     try:
-        return _listed(zarr.open_group(store, mode="r"))
+        return _listed(zarr.open_group(zarr_store(place(store)), mode="r"))
     except OPENING_ERRORS:
         return ""
 
@@ -188,17 +194,18 @@ def _described(
 ) -> Found:
     attrs = dict(array.attrs)
     written_by_xarray = "_ARRAY_DIMENSIONS" in attrs
-    location = Path(store) / inner
-    group = _parent(location)
+    location = f"{store}/{inner}".rstrip("/") if is_url(store) else str(Path(store) / inner)
+    folder, _, name = location.rpartition("/")
+    group = _parent(folder)
     if dims is None:
         dims = _dims(array, attrs, group)
-    beside = _beside(group, location.name)
+    beside = _beside(group, name)
     # xarray keeps its fill value in that of zarr, in version 2; elsewhere this one means nothing.
     fill = array.fill_value if written_by_xarray and array.metadata.zarr_format == 2 else None
-    told = describe(path, attrs, dims, fill)
+    told = cf.describe(path, attrs, dims, fill)
     if not told.names and dims is not None:
         told = replace(told, names=_band_names(array.shape, dims, beside))
-    return Found(array, str(location), told, place(path, attrs, dims, beside))
+    return Found(array, location, told, cf.place(path, attrs, dims, beside))
 
 
 def _dims(
@@ -213,9 +220,9 @@ def _dims(
     return None
 
 
-def _parent(location: Path) -> zarr.Group | None:
+def _parent(folder: str) -> zarr.Group | None:
     try:
-        return zarr.open_group(str(location.parent), mode="r")
+        return zarr.open_group(zarr_store(place(folder)), mode="r")
     except OPENING_ERRORS:
         return None
 

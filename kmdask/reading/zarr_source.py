@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
@@ -11,7 +11,9 @@ import zarr
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.georef import Georef
 from kmdask.reading.layout import Layout, lay_out
+from kmdask.reading.remote import check_zarr, persistent
 from kmdask.reading.zarr_groups import DECODING_ERRORS, OPENING_ERRORS, find_array
+from kmdask.storage import place, reaching, zarr_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,11 +34,13 @@ class ZarrSource:
 
     path: str
     location: str
-    """The directory of the array itself."""
+    """The directory, or URL, of the array itself."""
 
     layout: Layout
     block: tuple[int, int]
     georef: Georef = Georef()  # noqa: RUF009  frozen
+    version: Literal[2, 3] | None = None
+    """The version of zarr, if it is known: else those who read look for either."""
 
     @classmethod
     def open(
@@ -57,7 +61,14 @@ class ZarrSource:
                 f"{LARGEST_CHUNK}, and can only be decoded whole: store it in smaller ones"
             )
             raise UnsupportedImageError.of(path, reason)
-        return cls(path, found.location, layout, layout.per_axis(chunks), found.georef)
+        return cls(
+            path,
+            found.location,
+            layout,
+            layout.per_axis(chunks),
+            found.georef,
+            array.metadata.zarr_format,
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,12 +92,18 @@ class ZarrSource:
 
     def read(self, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Read a window of shape (y, x, sample)."""
-        try:
-            array = zarr.open_array(self.location, mode="r")
-            block = np.asarray(array[self.layout.selection(rows, columns)])
-            return self.layout.arrange(block)
-        except DECODING_ERRORS as error:
-            raise SourceError.within(self.path, rows, columns, error) from None
+        there = place(self.location)
+
+        def once() -> npt.NDArray[Any]:
+            try:
+                with reaching(there):
+                    array = zarr.open_array(zarr_store(there), mode="r", zarr_format=self.version)
+                    block = np.asarray(array[self.layout.selection(rows, columns)])
+                    return self.layout.arrange(block)
+            except DECODING_ERRORS as error:
+                raise SourceError.within(self.path, rows, columns, error) from None
+
+        return persistent(self.location, once, check=check_zarr)
 
     def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
         """Read chunk by chunk as they are stored."""

@@ -22,13 +22,13 @@ import deflate
 
 from kmdask.errors import SourceError
 from kmdask.kernels import tiles as kernels
+from kmdask.storage import reaching
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from kmdask.display import Colormap
+    from kmdask.storage import Place
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEXED = 3
@@ -88,7 +88,7 @@ def _encode_colors(indices: npt.NDArray[Any], colormap: Colormap) -> bytes:
     return png.getvalue()
 
 
-def verify_png(path: Path) -> None:
+def verify_png(path: Place) -> None:
     """Check that a PNG is complete and its checksums are right, without decoding it.
 
     GDAL reads a PNG that ends too early without a word and leaves the rest black.
@@ -101,7 +101,7 @@ def verify_png(path: Path) -> None:
     from PIL.PngImagePlugin import ChunkStream
 
     try:
-        with path.open("rb") as file:
+        with reaching(path), path.open("rb") as file:
             file.seek(len(SIGNATURE))
             ChunkStream(file).verify()
     except (OSError, SyntaxError) as error:
