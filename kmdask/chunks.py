@@ -1,7 +1,7 @@
 """Sizes in pixels, and nothing but integers: tiles, chunks and pyramid levels.
 
-Everything here is a function of the image alone, never of the cluster, so that the same image
-gives the same files wherever it is compressed.
+What is in the files is a function of the image alone, never of the cluster. Only how much is read
+at once depends on the memory of the workers too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHARD = 4096
 """Largest side of a chunk read or written at once."""
 
 PIXELS = SHARD * SHARD
-"""Pixels that a task may hold at once: with bands, indices and levels about 120 MB for RGB."""
+"""Pixels that a task may hold at once; see `task_bytes`."""
 
 BYTES = 128 << 20
 """Bytes of samples that a task may read at once: fewer pixels where they have many bands."""
@@ -67,7 +67,12 @@ class ReadPlan:
     """True if chunks cannot be decoded one by one within the budget: copy the image first."""
 
 
-def plan_reads(shape: tuple[int, int], block: tuple[int, int], pixel_bytes: int = 4) -> ReadPlan:
+def plan_reads(
+    shape: tuple[int, int],
+    block: tuple[int, int],
+    pixel_bytes: int = 4,
+    room: int | None = None,
+) -> ReadPlan:
     """Choose the chunks in which an image is read.
 
     Square chunks of up to `SHARD` pixels a side, halved until their samples fit into `BYTES`, and
@@ -83,6 +88,8 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int], pixel_bytes: int 
         Rows and columns of the blocks that the file is stored in.
     pixel_bytes : int, default 4
         Bytes of the samples of one pixel, the mask among them.
+    room : int, optional
+        Bytes of memory that each thread has; smaller chunks are chosen if it is little.
 
     Returns
     -------
@@ -94,13 +101,16 @@ def plan_reads(shape: tuple[int, int], block: tuple[int, int], pixel_bytes: int 
     ReadPlan(chunk=(4096, 4096), spool=False)
     >>> plan_reads((32768, 32768), (512, 512), 24)
     ReadPlan(chunk=(2048, 2048), spool=False)
+    >>> plan_reads((32768, 32768), (512, 512), 3, room=80 << 20)
+    ReadPlan(chunk=(1024, 1024), spool=False)
     >>> plan_reads((5000, 20000), (1, 20000))
     ReadPlan(chunk=(512, 20480), spool=False)
     >>> plan_reads((20000, 20000), (20000, 20000)).spool
     True
     """
     height, width = shape
-    most = max(TILE * TILE, min(PIXELS, BYTES // pixel_bytes))
+    budget = BYTES if room is None else min(BYTES, (room - TABLE) // COPIES)
+    most = max(TILE * TILE, min(PIXELS, budget // pixel_bytes))
     side = SHARD
     while side > TILE and side * side > most:
         side //= 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kmdask.checks import told_of
-from kmdask.chunks import process_bytes, task_bytes
+from kmdask.chunks import CACHE, process_bytes, task_bytes
 from kmdask.reading.plans import plan_source, sample_bytes
 from kmdask.report import LIBRARIES
 
@@ -69,7 +69,7 @@ def _compared(
 
 def check_memory(client: Client, source: Source) -> Finding:
     """Compare the memory limits of workers with what a chunk of an image takes."""
-    plan = plan_source(source)
+    plan = plan_source(source, room_of(client))
     height, width = source.shape
     pixels = min(plan.chunk[0], height) * min(plan.chunk[1], width)
     bands, itemsize = len(source.bands), source.dtype.itemsize
@@ -89,6 +89,21 @@ def check_memory(client: Client, source: Source) -> Finding:
     if tight:
         return "warn", f"{told_of(tight)}; this image takes up to {need}: give it fewer threads"
     return "ok", f"enough for up to {need}"
+
+
+def room_of(client: Client) -> int | None:
+    """Return the bytes of memory that each thread has, on the worker that has least of it.
+
+    Returns
+    -------
+    int or None
+        None if no worker has a limit.
+    """
+    # A worker of many threads keeps the most that GDAL's cache may hold.
+    process = process_bytes(CACHE)
+    limits = client.run(_limits).values()
+    rooms = [(limit - process) // threads for limit, threads in limits if limit]
+    return max(0, min(rooms)) if rooms else None
 
 
 def _limits(dask_worker: Any = None) -> tuple[int | None, int]:

@@ -23,6 +23,7 @@ from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_centers
 from kmdask.fitting.survey import check_pca, check_scale, survey
 from kmdask.image import CompressedImage
+from kmdask.machines import room_of
 from kmdask.metrics import measure
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import Palette, check_room
@@ -188,7 +189,12 @@ def compress(
         check_workers(connected, source, staging.scratch, target)
         with stages("open"):
             raster = open_raster(
-                path, bands=bands, nodata=nodata, scratch=staging.scratch, chunk=staging.chunk
+                path,
+                bands=bands,
+                nodata=nodata,
+                scratch=staging.scratch,
+                chunk=staging.chunk,
+                room=room_of(connected),
             )
             stages.pixels = math.prod(raster.shape)
         run = partial(stages.run, connected)

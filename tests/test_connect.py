@@ -250,8 +250,11 @@ class Killer:
         yield
 
     def advance(self, done, total):
-        if self.early and done < total:
+        if self.early and 0 < done < total:
             self.kill()
+
+    def note(self, text):
+        pass
 
     def kill(self):
         if self.current == self.target and self.process.poll() is None:

@@ -156,6 +156,9 @@ class Late:
     def advance(self, done, total):
         pass
 
+    def note(self, text):
+        pass
+
 
 def test_an_error_that_another_kmdask_may_be_the_cause_of(scheduler, join):
     bad = join(preload=OLDER)

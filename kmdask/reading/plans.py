@@ -15,6 +15,7 @@ which an honest image meets:
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from kmdask.reading import remote
 if TYPE_CHECKING:
     from kmdask.reading.layout import Layout
     from kmdask.reading.sources import Source
+
+logger = logging.getLogger(__name__)
 
 MOST_PIXELS = 10**13
 MOST_CHUNKS = 1 << 19
@@ -39,8 +42,14 @@ def sample_bytes(source: Source) -> int:
     return (len(source.bands) + source.masked) * source.dtype.itemsize
 
 
-def plan_source(source: Source) -> ReadPlan:
+def plan_source(source: Source, room: int | None = None) -> ReadPlan:
     """Choose the chunks in which a source is read.
+
+    Parameters
+    ----------
+    source : Source
+    room : int, optional
+        Bytes of memory that each thread has.
 
     Raises
     ------
@@ -48,20 +57,26 @@ def plan_source(source: Source) -> ReadPlan:
         If it claims more than any image has.
     """
     pixel_bytes = sample_bytes(source)
-    plan = _plan(source.path, source.shape, source.block, pixel_bytes)
+    plan = _plan(source.path, source.shape, source.block, pixel_bytes, room)
     if plan.spool:
         height, width = source.shape
         _check_unfolding(source, height * width * pixel_bytes)
     return plan
 
 
-def plan_array(name: str, layout: Layout) -> ReadPlan:
+def plan_array(name: str, layout: Layout, room: int | None = None) -> ReadPlan:
     """Choose the chunks into which an array in Python is cut, as `plan_source` does."""
     pixel_bytes = (len(layout.bands) + layout.masked) * layout.dtype.itemsize
-    return _plan(name, layout.shape, (1, 1), pixel_bytes)
+    return _plan(name, layout.shape, (1, 1), pixel_bytes, room)
 
 
-def _plan(name: str, shape: tuple[int, int], block: tuple[int, int], pixel_bytes: int) -> ReadPlan:
+def _plan(
+    name: str,
+    shape: tuple[int, int],
+    block: tuple[int, int],
+    pixel_bytes: int,
+    room: int | None,
+) -> ReadPlan:
     height, width = shape
     size = f"{width} x {height} pixels"
     if height * width > MOST_PIXELS:
@@ -72,7 +87,8 @@ def _plan(name: str, shape: tuple[int, int], block: tuple[int, int], pixel_bytes
             "choose some of them by `bands`"
         )
         raise UnsupportedImageError.of(name, reason)
-    plan = plan_reads(shape, block, pixel_bytes)
+    plan = plan_reads(shape, block, pixel_bytes, room)
+    _tell_if_smaller(plan, plan_reads(shape, block, pixel_bytes), room)
     rows, columns = plan.chunk
     chunks = ceil_div(height, rows) * ceil_div(width, columns)
     if chunks > MOST_CHUNKS:
@@ -87,6 +103,15 @@ def size_of(path: str | Path) -> int:
         return remote.size_of(str(path))
     # What GDAL calls files, such as /vsizip/..., is no path.
     return storage.size_of(Path(path))
+
+
+def _tell_if_smaller(plan: ReadPlan, usual: ReadPlan, room: int | None) -> None:
+    if plan != usual:
+        logger.warning(
+            "workers have %d MB of memory for each thread: reading %d x %d pixels at once, not "
+            "%d x %d, which takes longer; fewer threads have more memory each",
+            (room or 0) >> 20, *plan.chunk, *usual.chunk,
+        )  # fmt: skip
 
 
 def _check_unfolding(source: Source, unfolded: int) -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.bands import Band
+    from kmdask.chunks import ReadPlan
     from kmdask.georef import Georef
-    from kmdask.reading.arrays import Given
     from kmdask.reading.sources import Source
     from kmdask.storage import Place
 
@@ -107,6 +107,7 @@ def open_raster(
     nodata: float | None = None,
     scratch: Place | None = None,
     chunk: tuple[int, int] | None = None,
+    room: int | None = None,
 ) -> Raster:
     """Open an image for reading in chunks.
 
@@ -131,6 +132,8 @@ def open_raster(
         system's that is removed when Python exits.
     chunk : tuple of int, optional
         Rows and columns of the chunks. By default chosen to suit the file.
+    room : int, optional
+        Bytes of memory that each thread of the workers has: chunks are smaller if it is little.
 
     Returns
     -------
@@ -157,8 +160,15 @@ def open_raster(
     """
     found = found_at(source, bands=bands, nodata=nodata)
     if found is None:
-        return _from_array(recognise(source), bands, nodata, scratch, chunk)
-    return _from_source(found, os.fspath(source), scratch, chunk)
+        given = recognise(source)
+        layout = lay_out_array(given, bands=bands, nodata=nodata)
+        if isinstance(given.data, da.Array):
+            pixels, mask = cut(given, layout, plan_array(given.name, layout, room))
+            return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
+        stored = saved(np.asarray(given.data), given.name, layout, given.georef, scratch)
+        raster = _from_source(stored, given.name, scratch, _planned(stored, chunk, room))
+        return replace(raster, source_bytes=0)
+    return _from_source(found, os.fspath(source), scratch, _planned(found, chunk, room))
 
 
 def found_at(
@@ -176,12 +186,11 @@ def found_at(
     return find_source(everywhere(name), bands=bands, nodata=nodata)
 
 
-def _from_source(
-    source: Source, name: str, scratch: Place | None, chunk: tuple[int, int] | None
-) -> Raster:
-    plan = plan_source(source)
-    if chunk is not None:
-        plan = replace(plan, chunk=chunk)
+def _planned(source: Source, chunk: tuple[int, int] | None, room: int | None) -> ReadPlan:
+    return plan_source(source, room) if chunk is None else replace(plan_source(source), chunk=chunk)
+
+
+def _from_source(source: Source, name: str, scratch: Place | None, plan: ReadPlan) -> Raster:
     stored: Source = copied(source, scratch) if plan.spool else source
     height, width = source.shape
     chunks = split(height, plan.chunk[0]), split(width, plan.chunk[1])
@@ -195,21 +204,6 @@ def _from_source(
         source_bytes=size_of(source.location),
         reader=stored,
     )
-
-
-def _from_array(
-    given: Given,
-    bands: Sequence[int] | None,
-    nodata: float | None,
-    scratch: Place | None,
-    chunk: tuple[int, int] | None,
-) -> Raster:
-    layout = lay_out_array(given, bands=bands, nodata=nodata)
-    if isinstance(given.data, da.Array):
-        pixels, mask = cut(given, layout, plan_array(given.name, layout))
-        return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
-    stored = saved(np.asarray(given.data), given.name, layout, given.georef, scratch)
-    return replace(_from_source(stored, given.name, scratch, chunk), source_bytes=0)
 
 
 def everywhere(path: str) -> str:

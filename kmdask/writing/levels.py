@@ -72,23 +72,33 @@ def pyramid(
     [[[10, 20, 60], [30, 40, 80]], [[25, 70]], [[48]]]
     """
     level = Level(*checked(pixels, mask))
+    side = _side(level)
     halvings = 0
     while True:
-        level = _joined(level, TILE)
+        level = _joined(level, TILE, side)
         yield level
         if level.shape == (1, 1):
             return
         if halvings and receipts is not None and not _fits(level, 2 * TILE):
             level = _kept(level, halvings, receipts)
-        level = _halved(_joined(level, 2 * TILE))
+        level = _halved(_joined(level, 2 * TILE, side))
         halvings += 1
 
 
-def _joined(level: Level, multiple: int) -> Level:
+def _side(level: Level) -> int:
+    """Choose the side of joined chunks: no more pixels than a chunk that is read, which fits."""
+    pixels = max(level.pixels.chunks[0]) * max(level.pixels.chunks[1])
+    side = SHARD
+    while side > 2 * TILE and side * side > pixels:
+        side //= 2
+    return side
+
+
+def _joined(level: Level, multiple: int, side: int) -> Level:
     """Join chunks into large ones, unless each but the last is a multiple of a size already."""
     if _fits(level, multiple):
         return level
-    chunks = (SHARD, SHARD)
+    chunks = (side, side)
     mask = None if level.mask is None else level.mask.rechunk(chunks)
     return Level(level.pixels.rechunk((*chunks, -1)), mask)
 
