@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kmdask.checks import told_of
-from kmdask.chunks import CACHE, process_bytes, task_bytes
+from kmdask.chunks import CHUNK, COPIES, TABLE, process_bytes, task_bytes
+from kmdask.errors import ClusterError
 from kmdask.reading.plans import plan_source, sample_bytes
 from kmdask.report import LIBRARIES
 
@@ -23,8 +24,8 @@ Finding: TypeAlias = "tuple[Literal['ok', 'warn', 'fail'], str]"
 STRICT = ("python", "dask", "distributed")
 """What has to be the same for the machines to understand each other at all."""
 
-LEAST = 0.7
-"""The part of the estimated memory that every run measured took at least."""
+SMALLEST = task_bytes(CHUNK * CHUNK, 3, 1)
+"""Bytes that a thread takes at least for an image of some size."""
 
 
 def check_libraries(client: Client) -> Finding:
@@ -68,47 +69,69 @@ def _compared(
 
 
 def check_memory(client: Client, source: Source) -> Finding:
-    """Compare the memory limits of workers with what a chunk of an image takes."""
-    plan = plan_source(source, room_of(client))
+    """Compare the memory of workers with what a run takes of it."""
+    try:
+        room = room_of(client, source)
+    except ClusterError as error:
+        return "fail", str(error)
+    plan, usual = plan_source(source, room), plan_source(source)
     height, width = source.shape
     pixels = min(plan.chunk[0], height) * min(plan.chunk[1], width)
-    bands, itemsize = len(source.bands), source.dtype.itemsize
-    process = process_bytes(height * width * bands * itemsize)
-    task = task_bytes(pixels, bands, itemsize, masked=source.masked)
-    short, tight = {}, {}
-    limits = client.run(_limits)
-    for who, (limit, threads) in limits.items():
-        # A limit of 0 or None is none.
-        if limit and limit < LEAST * (process + task):
-            short[f"worker {who}"] = f"has {_megabytes(limit)} of memory"
-        elif limit and limit < process + threads * task:
-            tight[f"worker {who}"] = f"has {_megabytes(limit)} for {threads} thread(s)"
-    need = f"{_megabytes(process)} and {_megabytes(task)} for each thread"
-    if short:
-        return "fail", f"{told_of(short)}; this image takes up to {need}"
-    if tight:
-        return "warn", f"{told_of(tight)}; this image takes up to {need}: give it fewer threads"
-    return "ok", f"enough for up to {need}"
+    process = process_bytes(height * width * sample_bytes(source))
+    task = task_bytes(pixels, len(source.bands), source.dtype.itemsize, masked=source.masked)
+    need = f"up to {_megabytes(process)} and {_megabytes(task)} for each thread"
+    if plan == usual:
+        return "ok", f"enough for {need}"
+    chunks = [f"{rows} x {columns}" for rows, columns in (plan.chunk, usual.chunk)]
+    return "warn", (
+        f"enough for {need}, with chunks of {chunks[0]} pixels instead of {chunks[1]}: more of it, "
+        "or fewer threads, would be faster"
+    )
 
 
-def room_of(client: Client) -> int | None:
+def room_of(client: Client, source: Source | None) -> int | None:
     """Return the bytes of memory that each thread has, on the worker that has least of it.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    source : Source or None
+        What is going to be read; None for arrays.
 
     Returns
     -------
     int or None
         None if no worker has a limit.
+
+    Raises
+    ------
+    ClusterError
+        If a worker has too little for the smallest chunks: it would stand still for ever.
     """
-    # A worker of many threads keeps the most that GDAL's cache may hold.
-    process = process_bytes(CACHE)
-    limits = client.run(_limits).values()
-    rooms = [(limit - process) // threads for limit, threads in limits if limit]
-    return max(0, min(rooms)) if rooms else None
+    raw = 0 if source is None else source.shape[0] * source.shape[1] * sample_bytes(source)
+    process, least = process_bytes(raw), min(SMALLEST, COPIES * raw + TABLE)
+    rooms, short = [], {}
+    for who, (limit, threads) in client.run(_limits).items():
+        if limit is None:
+            continue
+        rooms.append((limit - process) // threads)
+        if rooms[-1] < least:
+            short[f"worker {who}"] = f"stops at {_megabytes(limit)} of memory"
+    if short:
+        need = f"{_megabytes(process)} and {_megabytes(least)} for each thread"
+        raise ClusterError(
+            f"{told_of(short)}; this image takes at least {need}: give workers more memory, or "
+            "fewer threads"
+        )
+    return min(rooms) if rooms else None
 
 
 def _limits(dask_worker: Any = None) -> tuple[int | None, int]:
-    limit = getattr(dask_worker.memory_manager, "memory_limit", None)
-    return limit, dask_worker.state.nthreads
+    memory = dask_worker.memory_manager
+    limit = memory.memory_limit
+    # Above this part of its limit a worker takes no more tasks.
+    part = memory.memory_pause_fraction or 1.0
+    return int(limit * part) if limit else None, dask_worker.state.nthreads
 
 
 def check_disk(source: Source, seen: Mapping[str, Seen]) -> Finding:

@@ -194,7 +194,7 @@ def compress(
                 nodata=nodata,
                 scratch=staging.scratch,
                 chunk=staging.chunk,
-                room=room_of(connected),
+                room=room_of(connected, source),
             )
             stages.pixels = math.prod(raster.shape)
         run = partial(stages.run, connected)

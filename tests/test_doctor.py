@@ -307,14 +307,25 @@ def large(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("threads", "limit", "state"), [(1, "450MB", "fail"), (2, "900MB", "warn"), (1, "2GB", "ok")]
+    ("threads", "limit", "state", "told"),
+    [
+        (1, "450MB", "fail", "stops at 360 MB"),
+        (2, "1GB", "warn", "chunks of 1024 x 1024 pixels instead of 4096 x 4096"),
+        (1, "2GB", "ok", "enough"),
+    ],
 )
-def test_memory(large, threads, limit, state):
+def test_memory(large, threads, limit, state, told):
     checks = examine(large, client=kmdask.Local(workers=1, threads=threads, memory_limit=limit))
     assert states(checks)["memory"] == state
     assert {check.state for check in checks if check.name != "memory"} == {"ok"}
-    if state != "ok":
-        assert limit.replace("MB", " MB") in texts(checks)["memory"]
+    assert told in texts(checks)["memory"]
+
+
+def test_a_run_that_would_stand_still_is_not_begun(large, tmp_path):
+    # A worker above its limit takes no more tasks, and says so in its log alone.
+    with pytest.raises(kmdask.ClusterError, match=r"stops at 360 MB.*at least 629 MB"):
+        kmdask.compress(large, 2, tmp_path / "a.kmdask", client=kmdask.Local(1, 1, "450MB"))
+    assert list(tmp_path.glob("*.kmdask")) == []
 
 
 def test_disk(large):
