@@ -15,10 +15,10 @@ import os
 import re
 import shutil
 import tempfile
-import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import uuid4
 
 from kmdask.errors import KmdaskError, ParameterError
 
@@ -41,6 +41,9 @@ OPTIONS: dict[str, Any] = {
     # What another machine has written since has to be seen.
     "use_listings_cache": False,
 }
+
+PARTIAL = ".partial"
+"""Ending of files that are being written, by `write_files` and by zarr."""
 
 TOGETHER = 64
 """Objects that are written at once by one task: what is waited for is mostly the way there."""
@@ -98,7 +101,10 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
         msg = f"{name!r} needs a package that is not installed, here or on a worker; {advice}"
         raise ParameterError(msg) from error
     except ValueError as error:
-        msg = f"{name!r} is of no protocol that fsspec knows: {error}"
+        msg = (
+            f"{name!r} cannot be opened: {error}; give a path, or a URL of a protocol that fsspec "
+            "knows and of which the environment has the credentials"
+        )
         raise ParameterError(msg) from error
     return found
 
@@ -160,7 +166,7 @@ def write_files(folder: Place, files: Mapping[str, bytes]) -> int:
     if isinstance(folder, Path):
         for name, content in files.items():
             # Two workers may write the same: one that seemed lost, and the one that took its place.
-            partial = folder / f".{name}.{os.getpid()}-{threading.get_ident()}"
+            partial = folder / f".{name}.{uuid4().hex}{PARTIAL}"
             try:
                 partial.write_bytes(content)
                 partial.replace(folder / name)
@@ -239,6 +245,14 @@ def remove(place: Place) -> None:
             place.unlink(missing_ok=True)
 
 
+def sweep(folder: Place) -> None:
+    """Remove what processes that were killed while they wrote a file have left beside it."""
+    if isinstance(folder, Path):
+        with reaching(folder):
+            for file in folder.rglob(f"*{PARTIAL}"):
+                file.unlink(missing_ok=True)
+
+
 def is_there(name: str) -> bool:
     """Whether a name is one of a file or a folder, here or, for all that is known, at a URL."""
     return is_url(name) or os.path.exists(name)  # noqa: PTH110  does not raise
@@ -246,17 +260,15 @@ def is_there(name: str) -> bool:
 
 def version_of(place: Place) -> str:
     """Return what changes when the content of a file or a folder does; "" if that is not known."""
-    with reaching(place):
+    with suppress(OSError, NotImplementedError), reaching(place):
         if not isinstance(place, Path):
-            try:
-                return str(place.fs.ukey(place.path))
-            except (FileNotFoundError, NotImplementedError):
-                return ""
+            return str(place.fs.ukey(place.path))
         files = [place, *place.rglob("*")] if place.is_dir() else [place]
         facts = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
         return str(
             (len(facts), sum(size for size, _ in facts), max((t for _, t in facts), default=0))
         )
+    return ""
 
 
 def zarr_store(place: Place) -> Store:
