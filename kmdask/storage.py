@@ -4,9 +4,11 @@ A place is a `pathlib.Path` or, of a URL, a `upath.UPath`, which has the same me
 the file system it finds for the protocol (s3fs, gcsfs, adlfs) do the work. Nothing else in kmdask
 knows protocols, but for what GDAL has to be told of them in `kmdask.reading.gdal`.
 
-Requests that fail for a moment are made again by these libraries, a few times. They take
-credentials and end points from where their users expect them: environment variables such as
-``AWS_ENDPOINT_URL``, configuration files, the role of the machine; every worker needs them.
+Requests that fail for a moment are made again by these libraries, with growing pauses: by s3fs five
+times in some ten seconds, by gcsfs and adlfs as often as they see fit; ``AWS_MAX_ATTEMPTS`` and the
+like change that. They take credentials and end points from where their users expect them:
+environment variables such as ``AWS_ENDPOINT_URL``, configuration files, the role of the machine;
+every worker needs them.
 """
 
 from __future__ import annotations
@@ -88,7 +90,10 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
         name = name.removeprefix("file://")
     if not is_url(name):
         return Path(name).absolute()
-    protocol = name.partition(":")[0].lower()
+    protocol, _, rest = name.partition("://")
+    protocol = protocol.lower()
+    if not rest.strip("/"):
+        raise ParameterError(f"{name!r} names no bucket; give one, as {protocol}://bucket/name")
     from upath import UPath
 
     options = OPTIONS if protocol not in READ_ONLY else {}
