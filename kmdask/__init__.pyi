@@ -1,5 +1,7 @@
 from .bands import Band as Band
 from .client import connect as connect
+from .clusters import Local as Local
+from .clusters import Remote as Remote
 from .display import Colormap as Colormap
 from .display import Display as Display
 from .errors import BundleError as BundleError
@@ -33,6 +35,8 @@ from .pipeline import open as open
 from .reading.raster import Raster as Raster
 from .reading.raster import open_raster as open_raster
 from .report import Report as Report
+from .verify import Problem as Problem
+from .verify import verify as verify
 from .writing.levels import Level as Level
 from .writing.levels import pyramid as pyramid
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kmdask import __version__
+from kmdask.cli_options import CONNECTING, chosen, connecting, options
 from kmdask.errors import KmdaskError, ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from kmdask.image import CompressedImage
     from kmdask.progress import Progress
@@ -85,17 +86,6 @@ class Passes(click.ParamType[Any]):
             self.fail(f"{value!r} is neither a number of passes nor converge", param, ctx)
 
 
-def options(*added: Callable[..., Any]) -> Callable[..., Any]:
-    """Add several options to a command."""
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(added):
-            command = option(command)
-        return command
-
-    return add
-
-
 talking = options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option(
@@ -115,12 +105,7 @@ compressing = options(
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
-    click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Dask scheduler to use: its address or its scheduler file.  "
-        "[default: the configured one, else this machine]",
-    ),
+    connecting,
     talking,
 )
 
@@ -196,11 +181,13 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
     from kmdask.writing import store
 
     set_up(quiet=quiet, verbose=verbose)
-    if any((Path(path) / part).exists() for part in (store.IMAGE, store.REPORT)):
+    with plain_errors():
+        bundle = store.begun_at(path)
+    if bundle is not None:
         from kmdask.image import CompressedImage
 
         with plain_errors():
-            image = CompressedImage.read(Path(path))
+            image = CompressedImage.read(bundle)
         show(image, as_json=as_json)
         return
     from kmdask.reading.describe import describe
@@ -212,6 +199,31 @@ def info(path: str, *, as_json: bool, quiet: bool, verbose: int) -> None:
         return
     for name, text in seen.rows().items():
         click.echo(f"{name:<10} {text}".replace("\n", "\n" + " " * 11))
+
+
+@main.command()
+@click.argument("out")
+@connecting
+@talking
+def verify(out: str, *, as_json: bool, quiet: bool, verbose: int, **where: Any) -> None:
+    """Check that the bundle OUT is complete and undamaged.
+
+    Prints what is wrong with it, if anything is, and ends with 1 then.
+    """
+    from kmdask.verify import verify as find_problems
+
+    told = set_up(quiet=quiet, verbose=verbose)
+    with plain_errors():
+        problems = find_problems(out, client=chosen(**where), progress=told)
+    if as_json:
+        click.echo(json.dumps({"path": out, "problems": [asdict(found) for found in problems]}))
+    elif not problems:
+        click.echo(f"{out} is complete and undamaged")
+    else:
+        for problem in problems:
+            click.echo(problem)
+    if problems:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -227,16 +239,50 @@ def decompress(
 
     Its ending says in which form: .tif and .tiff are a GeoTIFF, .zarr is a zarr group.
     """
-    from kmdask.reading.raster import size_of
+    from kmdask import storage
     from kmdask.writing import decompress as colors
 
     told = set_up(quiet=quiet, verbose=verbose)
-    path = Path(dst)
     with plain_errors():
-        image = colors.Decoded.open(Path(bundle))
+        path = storage.place(dst)
+        image = colors.Decoded.open(storage.place(bundle))
         colors.decompress(image, path, cog=cog, overwrite=overwrite, progress=told)
-    result = {"path": dst, "bytes": size_of(path)}
+        result = {"path": dst, "bytes": storage.size_of(path)}
     click.echo(json.dumps(result) if as_json else dst)
+
+
+@main.command()
+@click.argument("src", required=False)
+@click.argument("out", required=False)
+@connecting
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> None:
+    """Say whether a run from SRC to OUT would work, and on every worker.
+
+    Looks at versions, encryption, dashboard, memory and disk; reads a little of SRC and writes a
+    little beside OUT (by default SRC with the ending .kmdask) from every worker. Exits with 1 if
+    a run would fail.
+    """
+    with plain_errors():
+        cluster = chosen(**where)
+        from kmdask.doctor import examine
+        from kmdask.pipeline import default_output
+
+        # After Dask is loaded, which sets up logging of its own.
+        set_up(quiet=True, verbose=0)
+        if src is not None and out is None:
+            out = str(default_output(src))
+        checks = examine(src, out, client=cluster)
+    failed = any(check.state == "fail" for check in checks)
+    if as_json:
+        found = {"ok": not failed, "checks": [asdict(check) for check in checks]}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        for check in checks:
+            word = check.state.upper() if check.state == "fail" else check.state
+            click.echo(f"{word:<5} {check.name}: {check.text}")
+    if failed:
+        raise SystemExit(1)
 
 
 def set_up(*, quiet: bool, verbose: int) -> Progress:
@@ -258,7 +304,6 @@ def _compress(
     *,
     no_tiles: bool,
     cog: bool,
-    scheduler: str | None,
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -268,12 +313,13 @@ def _compress(
     from kmdask import pipeline
 
     told = set_up(quiet=quiet, verbose=verbose)
+    where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():
         image = pipeline.compress(
             src,
             k,
             out,
-            client=scheduler,
+            client=chosen(**where),
             formats=("zarr",) + ("tiles",) * (not no_tiles) + ("cog",) * cog,
             progress=told,
             **options,
@@ -285,7 +331,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
     """Print the report of an image, as a table or as JSON."""
     report = image.report
     if as_json:
-        click.echo(json.dumps({"path": str(image.path), **report.to_dict()}, indent=2))
+        click.echo(json.dumps({"path": str(image.path), **json.loads(report.to_json())}, indent=2))
         return
     height, width, bands = image.shape
     invalid = height * width - report.valid_pixels

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import dask
 
-from kmdask.errors import ClusterError
+from kmdask import clusters
+from kmdask.clusters import Local, Remote, address_of
+from kmdask.errors import ClusterError, KmdaskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
-Connection: TypeAlias = "Client | str | None"
+__all__ = ["Connection", "Local", "Remote", "connect"]
 
-LOOPBACK = "127.0.0.1"
-DASHBOARD_PORT = 8787
-
-PATIENCE = 10
-"""Seconds that a scheduler may take to answer."""
+Connection: TypeAlias = "Client | Local | Remote | str | None"
 
 
 @contextmanager
@@ -33,12 +28,13 @@ def connect(client: Connection = None) -> Iterator[Client]:
 
     Parameters
     ----------
-    client : distributed.Client or str, optional
-        A client, the address of a scheduler ("tcp://host:8786"), or the path of a scheduler file
-        (ending in ".json"). By default the current client, if there is one; else the scheduler
-        that Dask is configured for (``DASK_SCHEDULER_ADDRESS``); else a cluster in this process
-        with a thread for each core, which only this machine can reach and which is closed at the
-        end. A cluster that was there before is never closed.
+    client : distributed.Client, Local, Remote or str, optional
+        A client; the address of a scheduler ("tcp://host:8786", "tls://host:8786") or the path of
+        a scheduler file (ending in ".json"), in a `Remote` if certificates are to be named; or a
+        `Local` cluster to start. By default the current client, if there is one; else the
+        scheduler that Dask is configured for (``DASK_SCHEDULER_ADDRESS``); else ``Local()``, a
+        cluster in this process with a thread for each core. A cluster that was there before is
+        never closed.
 
     Yields
     ------
@@ -48,46 +44,119 @@ def connect(client: Connection = None) -> Iterator[Client]:
     Raises
     ------
     ClusterError
-        If the cluster cannot be reached, or is lost within the block.
-    """
-    from distributed import CancelledError, Client, KilledWorker
-    from distributed.comm.core import CommClosedError
+        If the cluster cannot be reached, or is lost within the block, or cannot work because its
+        machines have not all the same kmdask.
 
-    given = client if isinstance(client, Client) else None if client else _current_client()
-    address = client or dask.config.get("scheduler-address", None)
+    Examples
+    --------
+    >>> with connect(Local(threads=1)) as client:
+    ...     client.submit(sum, [1, 2]).result()
+    3
+    """
+    where, gone = "", False
     try:
-        if given is not None:
-            with _using(given):
-                yield given
-        elif address is None:
-            with local_cluster() as cluster, _reach(cluster) as connected, _using(connected):
-                yield connected
-        else:
-            with _reach(str(address)) as connected, _using(connected):
-                yield connected
-    except (CancelledError, CommClosedError, KilledWorker) as error:
-        msg = f"the Dask cluster was lost while it worked: {error}; see its logs, then try again"
+        with _opened(client) as connected:
+            where = address_of(connected)
+            try:
+                with _using(connected), _blaming(connected):
+                    yield connected
+            except Exception:
+                # A client that has given up on its scheduler fails in many ways.
+                gone = connected.status != "running"
+                raise
+    except KmdaskError:
+        raise
+    except Exception as error:
+        told = _told_of_loss(error, gone=gone)
+        if told is None:
+            raise
+        msg = (
+            f"the Dask cluster at {where} was lost while it worked: {told}; see the logs of its "
+            "scheduler and workers, then try again"
+        )
         raise ClusterError(msg) from error
 
 
 @contextmanager
-def local_cluster() -> Iterator[LocalCluster]:
-    """Start a cluster in this process, with a thread for each core, on the loopback address."""
-    from distributed import LocalCluster
+def _opened(client: Connection) -> Iterator[Client]:
+    """Give a client of what is asked for; close it at the end if it was opened here."""
+    from distributed import Client
 
-    port = DASHBOARD_PORT if _is_free(DASHBOARD_PORT) else 0
-    # The in-process scheduler names the machine in its link, where the dashboard does not listen.
-    link = {"distributed.dashboard.link": f"http://{LOOPBACK}:{{port}}/status"}
-    with (
-        dask.config.set(link),
-        LocalCluster(
-            processes=False,
-            n_workers=1,
-            dashboard_address=f"{LOOPBACK}:{port}",
-            worker_dashboard_address=f"{LOOPBACK}:0",
-        ) as cluster,
-    ):
-        yield cluster
+    given = client or _current_client() or dask.config.get("scheduler-address", None) or Local()
+    if isinstance(given, Client):
+        if given.status not in {"running", "connecting"}:
+            raise ClusterError(f"the client {given!r} is {given.status}; give one that is not")
+        yield given
+    elif isinstance(given, Local):
+        with given.started() as cluster, clusters.client_of(cluster) as opened:
+            yield opened
+    else:
+        remote = given if isinstance(given, Remote) else Remote(str(given))
+        with remote.reached() as opened:
+            yield opened
+
+
+@contextmanager
+def _blaming(client: Client) -> Iterator[None]:
+    """Where something fails that could be for different versions, look whether there are some.
+
+    Workers may join while a run is going, after the first look at them.
+    """
+    from pickle import PickleError
+
+    from distributed import KilledWorker
+
+    try:
+        yield
+    except (KmdaskError, ArithmeticError, OSError):
+        raise
+    except (
+        ImportError,
+        AttributeError,
+        TypeError,
+        RuntimeError,
+        PickleError,
+        KilledWorker,
+    ) as error:
+        from kmdask.checks import different, versions_amiss
+
+        amiss: dict[str, str] = {}
+        # If the cluster is lost at this very moment, what was raised first says more.
+        with suppress(OSError, RuntimeError):
+            amiss = versions_amiss(client) if client.status == "running" else amiss
+        if amiss:
+            raise different(amiss) from error
+        raise
+
+
+def _told_of_loss(error: Exception, *, gone: bool) -> str | None:
+    """What to say of an error that means that a cluster is lost; None of another one."""
+    from distributed import CancelledError, KilledWorker
+    from distributed.client import ClosedClientError
+    from distributed.comm.core import CommClosedError
+    from distributed.core import RPCClosed
+
+    if isinstance(error, KilledWorker):
+        last = getattr(error.last_worker, "address", error.last_worker)
+        return (
+            f"{error.allowed_failures + 1} workers ended, one after the other, at the same task, "
+            f"the last one at {last}; mostly they have too little memory, which `kmdask doctor` "
+            "can tell"
+        )
+    lost = (CancelledError, ClosedClientError, CommClosedError, RPCClosed)
+    late = isinstance(error, TimeoutError) and _is_of_dask(error)
+    if isinstance(error, lost) or late or gone:
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
+
+
+def _is_of_dask(error: Exception) -> bool:
+    """Whether an error was raised by Dask's own waiting and not by what is run on it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] in {"distributed", "asyncio", "tornado"}
 
 
 _entering = threading.Lock()
@@ -100,7 +169,7 @@ def _using(client: Client) -> Iterator[None]:
     """Make a client the current one of this thread, once its cluster has a worker."""
     global _entered  # noqa: PLW0603
     try:
-        client.wait_for_workers(1, timeout=PATIENCE)
+        client.wait_for_workers(1, timeout=clusters.PATIENCE)
     except TimeoutError as error:
         msg = f"the cluster {client!r} has no workers; start some with `dask worker`"
         raise ClusterError(msg) from error
@@ -127,57 +196,3 @@ def _current_client() -> Client | None:
     except ValueError:
         return None
     return client
-
-
-def _reach(where: LocalCluster | str) -> Client:
-    from distributed import Client
-
-    address = where
-    if isinstance(where, str) and where.endswith(".json"):
-        address = _scheduler_in(Path(where))
-    try:
-        if isinstance(address, str):
-            _knock(address)
-        # Were it the default, a client that fails here would stay so and be used by the next run.
-        return Client(address, set_as_default=False, timeout=PATIENCE)
-    except (OSError, ValueError) as error:
-        msg = (
-            f"there is no Dask scheduler at {where!r}: {error}; start one with `dask scheduler`, "
-            "or leave the address out to use this machine"
-        )
-        raise ClusterError(msg) from error
-
-
-def _knock(address: str) -> None:
-    """Raise an `OSError` or `ValueError` at once if nobody listens at an address.
-
-    A client would wait for its time-out first, and one that fails then cannot be closed.
-    """
-    from distributed.comm.addressing import parse_address, parse_host_port
-    from distributed.comm.registry import get_backend
-
-    scheme, location = parse_address(address)
-    get_backend(scheme)
-    if scheme in {"tcp", "tls"}:
-        socket.create_connection(parse_host_port(location), timeout=PATIENCE).close()
-
-
-def _scheduler_in(file: Path) -> str:
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        msg = (
-            f"{str(file)!r} is no scheduler file: {error!r}; "
-            f"start one with `dask scheduler --scheduler-file {file}` first"
-        )
-        raise ClusterError(msg) from error
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True

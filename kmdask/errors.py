@@ -5,6 +5,8 @@ Every message says what was asked, the value that was got, the limit, and what t
 
 from __future__ import annotations
 
+import socket
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ __all__ = [
     "SourceError",
     "SourceNotFoundError",
     "UnsupportedImageError",
+    "on_worker",
     "writing",
 ]
 
@@ -48,8 +51,8 @@ class SourceError(KmdaskError, OSError):
         """Say that a window cannot be read."""
         return cls(
             f"{path!r} cannot be read at rows {rows.start} to {rows.stop}, columns "
-            f"{columns.start} to {columns.stop}: {error.__cause__ or error}; the file is damaged "
-            "or incomplete there, so fetch it again or cut that part off"
+            f"{columns.start} to {columns.stop}{on_worker()}: {error.__cause__ or error}; the file "
+            "is damaged or incomplete there, so fetch it again or cut that part off"
         )
 
 
@@ -86,6 +89,19 @@ class ClusterError(KmdaskError, ConnectionError):
     """The Dask cluster cannot be reached or was lost."""
 
 
+def on_worker() -> str:
+    """Say on which worker of a cluster this task runs; nothing where it is within this process."""
+    # Where there is a task, Dask is loaded.
+    distributed = sys.modules.get("distributed")
+    try:
+        address = "" if distributed is None else distributed.get_worker().address
+    except ValueError:
+        return ""
+    if not address or address.startswith("inproc://"):
+        return ""
+    return f" on worker {address} (host {socket.gethostname()})"
+
+
 @contextmanager
 def writing(path: Place) -> Iterator[None]:
     """Turn what the system says against writing into an `OutputError` that names the path."""
@@ -106,4 +122,5 @@ def writing(path: Place) -> Iterator[None]:
             else "check that there is such a bucket, that this machine and all workers have "
             "credentials for it, and that it answers"
         )
-        raise OutputError(f"cannot write {str(path)!r}: {told}; {advice}") from error
+        msg = f"cannot write {str(path)!r}{on_worker()}: {told}; {advice}"
+        raise OutputError(msg) from error

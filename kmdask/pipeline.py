@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ import dask
 
 from kmdask import storage
 from kmdask.bands import fill_values
+from kmdask.checks import check_workers
 from kmdask.client import Connection, connect
 from kmdask.display import check_display, choose_display
 from kmdask.errors import ParameterError
@@ -24,7 +26,7 @@ from kmdask.metrics import measure
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import Palette, check_room
 from kmdask.progress import Progress, Silent
-from kmdask.reading.raster import everywhere, open_raster
+from kmdask.reading.raster import everywhere, found_at, open_raster
 from kmdask.report import Report, versions
 from kmdask.stages import Stages
 from kmdask.writing import store
@@ -119,9 +121,10 @@ def compress(
         Whether to go on from what a run that was cut off has left of the same request: its palette
         and the chunks that are written are not computed again. If there is nothing, the run begins
         at the beginning. If it fails itself, what it has written is left, for the next one.
-    client : distributed.Client or str, optional
+    client : distributed.Client, kmdask.Local, kmdask.Remote or str, optional
         The cluster: a client, the address of a scheduler, or the path of a scheduler file. By
         default the current client or the configured scheduler, else all cores of this machine.
+        It is never shut down but where kmdask started it. See `kmdask.connect`.
     estimator : scikit-learn compatible clusterer, optional
         What fits the palette in place of `kmdask.KMeans`; see `fit_palette`.
     progress : Progress, optional
@@ -169,9 +172,12 @@ def compress(
     asked = request(path, options, estimator)
     with (
         publishing(target, overwrite=overwrite, asked=asked, resume=resume) as staging,
+        # Before a cluster is started: what cannot be opened here cannot be compressed at all.
+        nullcontext(found_at(path, bands=bands, nodata=nodata)) as source,
         connect(client) as connected,
     ):
         stages.progress.connected(connected.dashboard_link)
+        check_workers(connected, source, staging.scratch, target)
         with stages("open"):
             raster = open_raster(
                 path, bands=bands, nodata=nodata, scratch=staging.scratch, chunk=staging.chunk
@@ -182,7 +188,7 @@ def compress(
         header = _header(raster, fitted, options)
         staging.save(fitted, header, raster, stages.seconds)
         with stages("write"):
-            metrics = write_outputs(
+            metrics, digests = write_outputs(
                 raster, fitted, formats=options.formats, staging=staging, run=run
             )
         staging.finish(
@@ -193,6 +199,7 @@ def compress(
                 options=options,
                 sizes=sizes_of(raster, staging.path),
                 seconds=staging.seconds | stages.seconds,
+                digests=digests,
             )
         )
     return CompressedImage.read(target)
@@ -300,6 +307,7 @@ def _report(
     options: Options,
     sizes: dict[str, int],
     seconds: dict[str, float],
+    digests: dict[str, str],
 ) -> Report:
     return Report(
         source=raster.source,
@@ -318,6 +326,7 @@ def _report(
         sizes=sizes,
         seconds=seconds,
         versions=versions(),
+        digests=digests,
     )
 
 

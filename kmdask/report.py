@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 from kmdask import __version__
+from kmdask.writing.digests import OWN, signed
 
 LIBRARIES = (
     "dask",
@@ -80,6 +81,9 @@ class Report:
     versions: dict[str, str]
     """Versions of Python and the libraries."""
 
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files of the bundle that carry no checksum of their own."""
+
     @property
     def ratio_source(self) -> float:
         """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""
@@ -107,13 +111,13 @@ class Report:
 
     def to_json(self) -> bytes:
         """Return what is in ``report.json``."""
-        return (json.dumps(self.to_dict(), indent=2) + "\n").encode()
+        return (json.dumps(signed(self.to_dict()), indent=2) + "\n").encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Report:
         """Rebuild from the result of `to_json`."""
         fields = json.loads(content)
-        for derived in ("ratio_source", "ratio_raw", "bits_per_pixel"):
+        for derived in ("ratio_source", "ratio_raw", "bits_per_pixel", OWN):
             del fields[derived]
         fields["shape"] = tuple(fields["shape"])
         fields["shares"] = tuple(fields["shares"])

@@ -205,8 +205,19 @@ def written_locally(path: Place) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="kmdask-") as folder:
         file = Path(folder) / path.name
         yield file
-        with reaching(path):
-            path.fs.put_file(str(file), path.path)
+        upload(file, path)
+
+
+def upload(source: Path, place: Place) -> None:
+    """Copy a file, or a folder with all that is in it, from this machine to an object store."""
+    if isinstance(place, Path):
+        raise TypeError(f"{place} is a path of this machine")
+    with reaching(place):
+        if source.is_dir():
+            found = {name: str(source / name) for name in files(source)}
+            place.fs.put(list(found.values()), [f"{place.path}/{name}" for name in found])
+        else:
+            place.fs.put_file(str(source), place.path)
 
 
 def read_file(path: Place) -> bytes:
@@ -214,6 +225,14 @@ def read_file(path: Place) -> bytes:
     with reaching(path):
         content: bytes = path.read_bytes()
         return content
+
+
+def exists(place: Place) -> bool:
+    """Whether there is a file or a folder; raise an `OSError` if that cannot be found out."""
+    with reaching(place):
+        if isinstance(place, Path):
+            return os.path.exists(place)  # noqa: PTH110  does not raise where it may not look
+        return bool(place.fs.exists(place.path))
 
 
 def names(folder: Place) -> set[str]:
@@ -226,6 +245,16 @@ def names(folder: Place) -> set[str]:
         except FileNotFoundError:
             return set()
         return {path.rstrip("/").rpartition("/")[2] for path in listed}
+
+
+def files(folder: Place) -> set[str]:
+    """Names of all files in a folder and the folders in it, relative to it."""
+    with reaching(folder):
+        if isinstance(folder, Path):
+            found = (path for path in folder.rglob("*") if path.is_file())
+            return {path.relative_to(folder).as_posix() for path in found}
+        start = len(folder.path.rstrip("/")) + 1
+        return {path[start:] for path in folder.fs.find(folder.path)}
 
 
 def size_of(place: Place) -> int:

@@ -6,17 +6,22 @@ All of it is fixtures that hand out functions, so that tests with hypothesis can
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import yaml
 import zarr
 from hypothesis import settings
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
+import kmdask
 from kmdask.georef import Georef, GroundControlPoint
 
 settings.register_profile(
@@ -106,6 +111,33 @@ def write_zarr():
     return write
 
 
+@pytest.fixture
+def start(tmp_path):
+    """``start("scheduler" or "worker", *arguments, before=())``: one of Dask's own processes.
+
+    Workers are without a nanny. ``before`` is what the command line begins with. All are killed at
+    the end.
+    """
+    running = []
+    dashboard = ["--dashboard-address", "127.0.0.1:0", "--host", "127.0.0.1"]
+    own = {"scheduler": ["--port", "0"], "worker": ["--nthreads", "1", "--no-nanny"]}
+    environment = os.environ | {"PYTHONPATH": str(Path(kmdask.__file__).parents[1])}
+
+    def run(kind, *arguments, before=()):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *dashboard, *own[kind]]
+        with (tmp_path / f"{kind}-{len(running)}.log").open("w") as log:
+            process = subprocess.Popen(
+                [*before, *command, *map(str, arguments)], env=environment, stderr=log
+            )
+        running.append(process)
+        return process
+
+    yield run
+    for process in reversed(running):
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="session")
 def real_image():
     """``real_image("odd/truncated.png")``: path of a real image; skips where there are none."""
@@ -187,3 +219,35 @@ def check_place():
                 assert list(map(float, rpcs[key].split())) == list(map(float, value.split()))
 
     return check
+
+
+CLUSTER = Path(__file__).parents[1] / "cluster"
+VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?::([-?])([^}]*))?\})")
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """``compose("compose.yaml", ..., NAME="value")``: the services of files of `cluster/`, merged.
+
+    Variables are filled in as compose does, from the keywords alone; `env_file` is read.
+    """
+
+    def load(*names, **variables):
+        def fill(match):
+            dollar, name, how, default = match.groups()
+            assert dollar or variables.get(name) or how == "-", f"{name} has to be given: {default}"
+            return "$" if dollar else variables.get(name) or default
+
+        services = {}
+        for name in names:
+            text = VARIABLE.sub(fill, (CLUSTER / name).read_text(encoding="utf-8"))
+            for service, added in yaml.safe_load(text)["services"].items():
+                merged = services.setdefault(service, {"environment": {}, "volumes": []})
+                lines = (CLUSTER / added.get("env_file", os.devnull)).read_text().splitlines()
+                pairs = dict(line.split("=", 1) for line in lines if line and line[0] != "#")
+                pairs |= merged["environment"] | added.get("environment", {})
+                volumes = merged["volumes"] + added.get("volumes", [])
+                merged |= added | {"environment": pairs, "volumes": volumes}
+        return services
+
+    return load

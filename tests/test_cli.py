@@ -346,7 +346,7 @@ def test_version(run):
     assert kmdask.__version__ in done.stdout
 
 
-HELP = [[], ["compress"], ["info"], ["decompress"], ["demo"]]
+HELP = [[], ["compress"], ["info"], ["decompress"], ["demo"], ["doctor"]]
 
 
 @pytest.mark.parametrize("subcommand", HELP, ids=lambda names: " ".join(names) or "kmdask")
@@ -375,7 +375,7 @@ def test_help_loads_nothing_heavy(subcommand):
 def test_help_in_a_process_of_its_own():
     done = python("-m", "kmdask", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("compress", "info", "decompress", "demo"):
+    for name in ("compress", "info", "decompress", "demo", "doctor"):
         assert name in done.stdout
 
 

@@ -277,6 +277,7 @@ def test_what_is_in_a_bundle(tmp_path):
     store.create_image(tmp_path, (600, 700), palette, store.Header(5, 0, True, UTM, bands))
     indices = np.random.default_rng(0).integers(0, 6, (600, 700), dtype=np.uint8)
     zarr.open_array(tmp_path / "image.zarr" / "indices", mode="r+")[:] = indices
+    (tmp_path / store.REPORT).write_text("{}")
     decompress.decompress(Decoded.open(tmp_path), tmp_path / "a.tif")
     lazy, _, _ = store.read_image(tmp_path)
     with opened(tmp_path / "a.tif") as dataset:

@@ -281,7 +281,7 @@ def test_what_is_not_the_same_is_not_gone_on_with(
     source = da.from_array(pixels, chunks=512) if change == "array" else write_raster(path, pixels)
     options = {"k": 5, "formats": ("zarr",)}
     out = tmp_path / "a.kmdask"
-    cut_off(monkeypatch, out, source, options, 2, client)
+    cut_off(monkeypatch, out, source, options, 1, client)
     if change == "source":
         write_raster(path, 255 - pixels)
     elif change == "array":

@@ -6,8 +6,8 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kmdask.chunks import ceil_div
-from kmdask.reading.plans import plan_source, sample_bytes, size_of
+from kmdask.chunks import ceil_div, process_bytes, task_bytes
+from kmdask.reading.plans import plan_source, size_of
 from kmdask.reading.raster import everywhere
 from kmdask.reading.sources import find_source
 
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
 
     from kmdask.bands import Band
     from kmdask.georef import Georef
-
-PROCESS = 600 << 20
-"""Bytes a worker takes whatever it works on: Python and its libraries, GDAL's cache of 256 MB, and
-the look-up table from colours to the palette."""
-
-TABLE = 64 << 20
-"""Bytes of the table in which a thread counts the colours of at most three 8-bit bands."""
-
-COPIES = 3
-"""Chunks that a thread holds at once: what is decoded, what is made of it, and the codec's."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +119,8 @@ def describe(
     plan = plan_source(source)
     height, width = source.shape
     rows, columns = min(plan.chunk[0], height), min(plan.chunk[1], width)
-    counted = source.dtype == "uint8" and len(source.bands) <= 3
+    bands_there, itemsize = len(source.bands), source.dtype.itemsize
+    raw = height * width * bands_there * itemsize
     return Description(
         source=os.fspath(path),
         shape=source.shape,
@@ -141,9 +132,9 @@ def describe(
         chunk=plan.chunk,
         copied=plan.spool,
         source_bytes=size_of(source.location),
-        raw_bytes=height * width * len(source.bands) * source.dtype.itemsize,
-        worker_bytes=PROCESS,
-        thread_bytes=COPIES * rows * columns * sample_bytes(source) + TABLE * counted,
+        raw_bytes=raw,
+        worker_bytes=process_bytes(raw),
+        thread_bytes=task_bytes(rows * columns, bands_there, itemsize, masked=source.masked),
     )
 
 

@@ -156,13 +156,25 @@ def open_raster(
     >>> raster.pixels.shape, raster.mask.shape
     ((6, 7, 2), (6, 7))
     """
-    if not isinstance(source, str | os.PathLike):
+    found = found_at(source, bands=bands, nodata=nodata)
+    if found is None:
         return _from_array(recognise(source), bands, nodata, scratch, chunk)
+    return _from_source(found, os.fspath(source), scratch, chunk)
+
+
+def found_at(
+    source: str | os.PathLike[str] | Any,
+    *,
+    bands: Sequence[int] | None = None,
+    nodata: float | None = None,
+) -> Source | None:
+    """Find what `open_raster` would open at a path, and read nothing; None of an array."""
+    if not isinstance(source, str | os.PathLike):
+        return None
     name = os.fspath(source)
     if not isinstance(name, str):
         raise ParameterError(f"source is a path as str; got {name!r}")
-    found = find_source(everywhere(name), bands=bands, nodata=nodata)
-    return _from_source(found, name, scratch, chunk)
+    return find_source(everywhere(name), bands=bands, nodata=nodata)
 
 
 def _from_source(

@@ -22,6 +22,7 @@ from kmdask.chunks import TILE, ceil_div
 from kmdask.errors import OutputError, ParameterError, writing
 from kmdask.graphs import write_blocks
 from kmdask.reading.sources import open_dataset
+from kmdask.writing.digests import digest_of
 from kmdask.writing.geotiff import place
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def assemble_cog(
     *,
     colormap: Colormap,
     georef: Georef,
-) -> None:
+) -> str:
     """Put a palette GeoTIFF together of tiles that are compressed already.
 
     Parameters
@@ -168,6 +169,11 @@ def assemble_cog(
         Of at most 256 entries. Its `nodata` becomes that of the GeoTIFF.
     georef : Georef
 
+    Returns
+    -------
+    str
+        The digest of the file.
+
     Raises
     ------
     OutputError
@@ -183,6 +189,7 @@ def assemble_cog(
         _write_directories(file, shapes[: len(sizes)], colormap, georef, big=big)
         offsets = _append(file, [level.chunks for level in sizes], counts, scratch)
         _point_at_tiles(file, offsets, counts)
+        return digest_of(file)
 
 
 def _write_directories(

@@ -19,7 +19,7 @@ from kmdask.reading.zarr_source import OPENING_ERRORS
 from kmdask.writing import geozarr
 from kmdask.writing.geotiff import write_cog, write_geotiff
 from kmdask.writing.publish import Kind, publishing
-from kmdask.writing.store import read_arrays
+from kmdask.writing.store import check_finished, read_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kmdask.bands import Band
     from kmdask.georef import Georef
     from kmdask.progress import Progress
+    from kmdask.storage import Place
 
 TIFF_ENDINGS = (".tif", ".tiff")
 ZARR_ENDING = ".zarr"
@@ -57,7 +58,7 @@ class Decoded:
     """The index of invalid pixels, the first after the palette; None if every pixel is valid."""
 
     @classmethod
-    def open(cls, bundle: Path) -> Decoded:
+    def open(cls, bundle: Place) -> Decoded:
         """Open a bundle.
 
         Raises
@@ -65,6 +66,7 @@ class Decoded:
         BundleError
             If there is none at the path, or it is damaged.
         """
+        check_finished(bundle)
         indices, colors, header = read_arrays(bundle)
         nodata = len(colors) if header.masked else None
         return cls(indices, colors, header.bands, header.georef, nodata)
@@ -129,7 +131,7 @@ class Decoded:
 
 def decompress(
     image: Decoded,
-    path: Path,
+    path: Place,
     *,
     cog: bool = False,
     overwrite: bool = False,
@@ -144,8 +146,9 @@ def decompress(
     Parameters
     ----------
     image : Decoded
-    path : Path
-        The file (.tif, .tiff) or directory (.zarr) to write.
+    path : Path or UPath
+        The file (.tif, .tiff) or directory (.zarr) to write. That of a URL is written to a
+        temporary one first.
     cog : bool, default False
         Whether a GeoTIFF is to be a Cloud Optimized one.
     overwrite : bool, default False
@@ -177,7 +180,7 @@ def decompress(
         write(image, partial, path, progress)
 
 
-def _write_zarr(image: Decoded, path: Path, name: Path, progress: Progress) -> None:
+def _write_zarr(image: Decoded, path: Path, name: Place, progress: Progress) -> None:
     with writing(name):
         path.mkdir()
         group = geozarr.create_group(path)

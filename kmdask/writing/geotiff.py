@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kmdask.bands import Band
     from kmdask.georef import Georef
     from kmdask.progress import Progress
+    from kmdask.storage import Place
     from kmdask.writing.decompress import Decoded
 
 ALPHA_TYPES, ALPHA_BANDS = frozenset({"uint8", "uint16"}), frozenset({1, 3})
@@ -40,7 +41,7 @@ NOT_RESTORED = frozenset({"alpha", "palette"})
 
 
 def write_geotiff(
-    image: Decoded, path: Path, name: Path, progress: Progress, *, zlevel: int = 6
+    image: Decoded, path: Path, name: Place, progress: Progress, *, zlevel: int = 6
 ) -> None:
     """Write the colours of a compressed image as a tiled GeoTIFF.
 
@@ -51,7 +52,7 @@ def write_geotiff(
     image : Decoded
     path : Path
         The file to write.
-    name : Path
+    name : Path or UPath
         What to call it in messages.
     progress : Progress
     zlevel : int, default 6
@@ -68,7 +69,7 @@ def write_geotiff(
         _verify(path, name)
 
 
-def write_cog(image: Decoded, path: Path, name: Path, progress: Progress) -> None:
+def write_cog(image: Decoded, path: Path, name: Place, progress: Progress) -> None:
     """Write the colours of a compressed image as a Cloud Optimized GeoTIFF.
 
     By way of a GeoTIFF beside it. The overviews are averages of the colours.
@@ -78,7 +79,7 @@ def write_cog(image: Decoded, path: Path, name: Path, progress: Progress) -> Non
     image : Decoded
     path : Path
         The file to write.
-    name : Path
+    name : Path or UPath
         What to call it in messages.
     progress : Progress
     """
@@ -184,7 +185,7 @@ def _write_window(dataset: Any, image: Decoded, rows: slice, columns: slice) -> 
 
 
 @contextmanager
-def _gdal_writing(name: Path) -> Iterator[None]:
+def _gdal_writing(name: Place) -> Iterator[None]:
     """Like `writing`, also for the errors of GDAL's that are none of the system's."""
     with writing(name):
         try:
@@ -193,7 +194,7 @@ def _gdal_writing(name: Path) -> Iterator[None]:
             raise OSError(str(error.__cause__ or error)) from error
 
 
-def _verify(written: Path, name: Path) -> None:
+def _verify(written: Path, name: Place) -> None:
     # GDAL writes the last blocks when it closes the file, and nobody hears it fail then.
     size = written.stat().st_size
     try:

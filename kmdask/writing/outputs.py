@@ -13,6 +13,7 @@ from kmdask.palette import encode
 from kmdask.writing import store
 from kmdask.writing.cog import assemble_cog, write_cog_tiles
 from kmdask.writing.deepzoom import write_description, write_levels
+from kmdask.writing.digests import digests_of
 from kmdask.writing.levels import pyramid
 from kmdask.writing.preview import write_preview
 
@@ -35,7 +36,7 @@ def write_outputs(
     formats: Sequence[str],
     staging: Staging,
     run: Callable[..., tuple[Any, ...]],
-) -> Metrics:
+) -> tuple[Metrics, dict[str, str]]:
     """Write everything, in one graph that reads each chunk once.
 
     Parameters
@@ -53,8 +54,10 @@ def write_outputs(
 
     Returns
     -------
-    Metrics
+    metrics : Metrics
         The error over all valid pixels.
+    digests : dict
+        As `kmdask.writing.digests.digests_of` returns them.
     """
     bundle, scratch, receipts = staging.path, staging.scratch, staging.receipts
     palette, colormap = fitted.palette, fitted.colormap(raster.bands)
@@ -79,14 +82,16 @@ def write_outputs(
     done = run(*errors, *tiles, *writes)
     with writing(bundle):
         storage.sweep(bundle)
+    digests = digests_of(bundle)
     if "cog" in formats:
         sizes = done[len(errors) : len(errors) + len(tiles)]
         shapes = [(int(level.shape[0]), int(level.shape[1])) for level in levels]
-        path = bundle / store.COG
-        assemble_cog(path, sizes, shapes, scratch, colormap=colormap, georef=raster.georef)
+        digests[store.COG] = assemble_cog(
+            bundle / store.COG, sizes, shapes, scratch, colormap=colormap, georef=raster.georef
+        )
     if fitted.metrics is not None:
-        return fitted.metrics
-    return metrics_of(dask.compute(done[0])[0], palette.bands, fitted.peak)
+        return fitted.metrics, digests
+    return metrics_of(dask.compute(done[0])[0], palette.bands, fitted.peak), digests
 
 
 def sizes_of(raster: Raster, bundle: Place) -> dict[str, int]:

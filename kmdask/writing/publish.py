@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import tempfile
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ from kmdask.errors import OutputExistsError, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from kmdask.storage import Place
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +45,21 @@ class Kind:
 
 
 @contextmanager
-def publishing(out: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
+def publishing(out: Place, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
     """Give a new path to write at, and put what is there in its place if all goes well.
 
     Parameters
     ----------
-    out : Path
+    out : Path or UPath
         Where the output is to stand.
     kind : Kind
     overwrite : bool
-        Whether one of this kind that stands there may be replaced.
+        Whether one of this kind that stands there may be replaced; in an object store, anything.
 
     Yields
     ------
     Path
-        A hidden path beside `out`, where nothing is yet.
+        A hidden path beside `out`, where nothing is yet; a temporary one if that is a URL.
 
     Raises
     ------
@@ -65,6 +68,10 @@ def publishing(out: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
     OutputError
         If the output cannot be put there.
     """
+    if not isinstance(out, Path):
+        with _uploading(out, overwrite=overwrite) as partial:
+            yield partial
+        return
     check_free(out, kind, overwrite=overwrite)
     partial = new_partial(out)
     try:
@@ -72,6 +79,24 @@ def publishing(out: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
         put_in_place(partial, out, kind, overwrite=overwrite)
     finally:
         remove(partial)
+
+
+@contextmanager
+def _uploading(out: Place, *, overwrite: bool) -> Iterator[Path]:
+    with writing(out):
+        if out.exists() and not overwrite:
+            raise OutputExistsError(exists_already(out))
+    with tempfile.TemporaryDirectory(prefix="kmdask-") as folder:
+        partial = Path(folder) / out.name
+        yield partial
+        with writing(out):
+            storage.remove(out)
+            storage.upload(partial, out)
+
+
+def exists_already(out: Place) -> str:
+    """Say that something stands at a place."""
+    return f"{str(out)!r} exists already; give another output, or overwrite=True (--overwrite)"
 
 
 def new_partial(out: Path) -> Path:
@@ -100,9 +125,7 @@ def check_free(out: Path, kind: Kind, *, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if not overwrite:
-        raise OutputExistsError(
-            f"{str(out)!r} exists already; give another output, or overwrite=True (--overwrite)"
-        )
+        raise OutputExistsError(exists_already(out))
     if not kind.found_at(out):
         msg = f"{str(out)!r} is no {kind.name} and is not overwritten; give another output"
         raise OutputExistsError(msg)
@@ -125,7 +148,7 @@ def put_in_place(partial: Path, out: Path, kind: Kind, *, overwrite: bool) -> No
     remove(old)
 
 
-def remove(path: storage.Place) -> None:
+def remove(path: Place) -> None:
     """Remove what is left of a failure, as far as that can be done."""
     # When one chunk cannot be written, zarr goes on with others for a moment.
     for _ in range(ATTEMPTS):

@@ -259,8 +259,7 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
         msg = f"{str(out)!r} is no {BUNDLE.name} and is not overwritten; give another output"
         raise OutputExistsError(msg)
     if finished and not overwrite:
-        msg = f"{str(out)!r} exists already; give another output, or overwrite=True (--overwrite)"
-        raise OutputExistsError(msg)
+        raise OutputExistsError(publish.exists_already(out))
     return Staging(out, asked, replaces=finished)
 
 

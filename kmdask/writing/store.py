@@ -176,9 +176,17 @@ def _write_chunks(
     return np.full((1, 1), indices.size)
 
 
+def begun_at(path: str) -> Place | None:
+    """Return the place that a path names if it holds a bundle, or parts of one."""
+    if not storage.is_there(path):
+        return None
+    bundle = storage.place(path)
+    return bundle if _has_image(bundle) or _has(bundle, REPORT) else None
+
+
 def check_finished(bundle: Place) -> None:
     """Raise a `BundleError` if a bundle is still being written, or never was finished."""
-    if {SCRATCH, IMAGE} & (there := _names(bundle)) and REPORT not in there:
+    if _has_image(bundle) and not _has(bundle, REPORT):
         msg = (
             f"{str(bundle)!r} is not finished: the run that writes it is still going or was cut "
             "off; compress again with resume=True (--resume) to go on"
@@ -222,7 +230,7 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
     BundleError
         As `read_image` does.
     """
-    if IMAGE not in _names(bundle):
+    if not _has_image(bundle):
         msg = f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it"
         raise BundleError(msg)
     with _damage_named(bundle):
@@ -236,9 +244,14 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
     return indices, colors, header
 
 
-def _names(bundle: Place) -> set[str]:
+def _has_image(bundle: Place) -> bool:
+    # Web servers know files, and not all of them folders.
+    return _has(bundle, f"{IMAGE}/.zgroup") or _has(bundle, IMAGE)
+
+
+def _has(bundle: Place, name: str) -> bool:
     try:
-        return storage.names(bundle)
+        return storage.exists(bundle / name)
     except OSError as error:
         msg = f"{str(bundle)!r} cannot be looked into: {error}; check path, rights and credentials"
         raise BundleError(msg) from error

@@ -1,0 +1,119 @@
+"""What the machines of a cluster have, against what a run needs: libraries, memory, disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from kmdask.checks import told_of
+from kmdask.chunks import process_bytes, task_bytes
+from kmdask.reading.plans import plan_source, sample_bytes
+from kmdask.report import LIBRARIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distributed import Client
+
+    from kmdask.probes import Seen
+    from kmdask.reading.sources import Source
+
+Finding: TypeAlias = "tuple[Literal['ok', 'warn', 'fail'], str]"
+"""How something is, and what to say of it."""
+
+STRICT = ("python", "dask", "distributed")
+"""What has to be the same for the machines to understand each other at all."""
+
+LEAST = 0.7
+"""The part of the estimated memory that every run measured took at least."""
+
+
+def check_libraries(client: Client) -> Finding:
+    """Compare the libraries of all machines with those of this one, by their names alone."""
+    told: Any = client.get_versions(packages=list(LIBRARIES))
+    here = _names(told["client"])
+    machines: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = [
+        (f"worker {who}", _names(each), LIBRARIES) for who, each in told["workers"].items()
+    ]
+    machines.append(("scheduler", _names(told["scheduler"]), STRICT[1:]))
+    failing, differing = {}, {}
+    for who, there, needed in machines:
+        absent = [name for name in needed if not there.get(name)]
+        other = [name for name in ("python", *needed) if there.get(name) != here[name]]
+        strict = [name for name in other if name in STRICT and name not in absent]
+        if absent:
+            failing[who] = f"lacks {', '.join(absent)}"
+        elif strict:
+            failing[who] = _compared(strict, there, here)
+        elif other:
+            differing[who] = _compared(other, there, here)
+    if failing:
+        return "fail", f"{told_of(failing)}; install the same versions on every machine"
+    if differing:
+        return "warn", f"{told_of(differing)}; files may differ in bytes from run to run"
+    return "ok", f"the same {len(LIBRARIES)} on every machine"
+
+
+def _names(told: Mapping[str, Any]) -> dict[str, str | None]:
+    packages: dict[str, str | None] = dict(told["packages"])
+    # Code travels between releases of one minor version, not further.
+    packages["python"] = ".".join(str(packages["python"]).split(".")[:2])
+    return packages
+
+
+def _compared(
+    names: list[str], there: Mapping[str, str | None], here: Mapping[str, str | None]
+) -> str:
+    pairs = ", ".join(f"{name} {there[name]} (here {here[name]})" for name in names)
+    return f"has {pairs}"
+
+
+def check_memory(client: Client, source: Source) -> Finding:
+    """Compare the memory limits of workers with what a chunk of an image takes."""
+    plan = plan_source(source)
+    height, width = source.shape
+    pixels = min(plan.chunk[0], height) * min(plan.chunk[1], width)
+    bands, itemsize = len(source.bands), source.dtype.itemsize
+    process = process_bytes(height * width * bands * itemsize)
+    task = task_bytes(pixels, bands, itemsize, masked=source.masked)
+    short, tight = {}, {}
+    limits = client.run(_limits)
+    for who, (limit, threads) in limits.items():
+        # A limit of 0 or None is none.
+        if limit and limit < LEAST * (process + task):
+            short[f"worker {who}"] = f"has {_megabytes(limit)} of memory"
+        elif limit and limit < process + threads * task:
+            tight[f"worker {who}"] = f"has {_megabytes(limit)} for {threads} thread(s)"
+    need = f"{_megabytes(process)} and {_megabytes(task)} for each thread"
+    if short:
+        return "fail", f"{told_of(short)}; this image takes up to {need}"
+    if tight:
+        return "warn", f"{told_of(tight)}; this image takes up to {need}: give it fewer threads"
+    return "ok", f"enough for up to {need}"
+
+
+def _limits(dask_worker: Any = None) -> tuple[int | None, int]:
+    limit = getattr(dask_worker.memory_manager, "memory_limit", None)
+    return limit, dask_worker.state.nthreads
+
+
+def check_disk(source: Source, seen: Mapping[str, Seen]) -> Finding:
+    """Compare the space where the output is to be with what it takes at most at 256 colours."""
+    height, width = source.shape
+    pixels = height * width
+    # An index a pixel in the array, and one in every tile of a pyramid, if nothing compresses.
+    need = pixels * 7 // 3
+    if plan_source(source).spool:
+        need += pixels * sample_bytes(source)
+    short = {
+        who: f"has {_megabytes(each.free)} of disk free where the output is to be"
+        for who, each in seen.items()
+        if each.free is not None and each.free < need
+    }
+    if short:
+        return "warn", f"{told_of(short)}; noise in 256 colours would take {_megabytes(need)}"
+    known = any(each.free is not None for each in seen.values())
+    return "ok", f"up to {_megabytes(need)} needed" + (", and free" if known else "")
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
