@@ -335,8 +335,7 @@ def cluster_of_processes(folder, workers):
     file = folder / "scheduler.json"
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s",
-        "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "5s",
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
     }
     dask_command = [sys.executable, "-m", "dask"]
     where = ["--host", "127.0.0.1", "--no-dashboard"]
@@ -390,18 +389,23 @@ def test_the_scheduler_is_killed(tmp_path, large):
     bundle, (first, second) = tmp_path / "a.kmdask", (tmp_path / "1", tmp_path / "2")
     first.mkdir()
     second.mkdir()
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
-        cluster_of_processes(first, 2) as (scheduler, address),
-        pytest.raises(kmdask.ClusterError, match=r"resume=True \(--resume\)"),
-    ):
-        kmdask.compress(source, 8, bundle, client=address, progress=Killer(scheduler))
+    with cluster_of_processes(first, 2) as (scheduler, address):
+        with Client(scheduler_file=address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=DEADLINE)
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
+            pytest.raises(kmdask.ClusterError, match=r"was lost.*resume=True \(--resume\)"),
+        ):
+            kmdask.compress(source, 8, bundle, client=address, progress=Killer(scheduler))
     assert scheduler.returncode == -signal.SIGKILL
     (partial,) = partials(tmp_path)
     finished = len(list((partial / "scratch" / "receipts").iterdir()))
     assert finished > 0
 
-    with cluster_of_processes(second, 1) as (_, address), Client(address) as client:
+    with (
+        cluster_of_processes(second, 1) as (_, address),
+        Client(scheduler_file=address, set_as_default=False) as client,
+    ):
         # What is counted on the scheduler is all that its only worker did.
         result = kmdask.compress(source, 8, bundle, client=client, resume=True)
         done = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.task_prefixes))
