@@ -114,8 +114,13 @@ def writing(path: Place) -> Iterator[None]:
         if isinstance(path, Path) and not isinstance(error, OSError):
             raise
         told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        msg = (
-            f"cannot write {str(path)!r}{on_worker()}: {told}; choose an output where there "
-            "is a directory, permission and space on every machine that takes part"
+        advice = (
+            "choose an output where there is a directory, permission and space on every machine "
+            "that takes part"
+            if isinstance(path, Path)
+            # What fails for a moment has been tried again.
+            else "check that there is such a bucket, that this machine and all workers have "
+            "credentials for it, and that it answers"
         )
+        msg = f"cannot write {str(path)!r}{on_worker()}: {told}; {advice}"
         raise OutputError(msg) from error

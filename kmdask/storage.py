@@ -4,9 +4,11 @@ A place is a `pathlib.Path` or, of a URL, a `upath.UPath`, which has the same me
 the file system it finds for the protocol (s3fs, gcsfs, adlfs) do the work. Nothing else in kmdask
 knows protocols, but for what GDAL has to be told of them in `kmdask.reading.gdal`.
 
-Requests that fail for a moment are made again by these libraries, a few times. They take
-credentials and end points from where their users expect them: environment variables such as
-``AWS_ENDPOINT_URL``, configuration files, the role of the machine; every worker needs them.
+Requests that fail for a moment are made again by these libraries, with growing pauses: by s3fs five
+times in some ten seconds, by gcsfs and adlfs as often as they see fit; ``AWS_MAX_ATTEMPTS`` and the
+like change that. They take credentials and end points from where their users expect them:
+environment variables such as ``AWS_ENDPOINT_URL``, configuration files, the role of the machine;
+every worker needs them.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import os
 import re
 import shutil
 import tempfile
-import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import uuid4
 
 from kmdask.errors import KmdaskError, ParameterError
 
@@ -47,6 +49,9 @@ UNSIGNED = "AWS_NO_SIGN_REQUEST"
 
 SILENCE = 30
 """Seconds that a web server may say nothing."""
+
+PARTIAL = ".partial"
+"""Ending of files that are being written, by `write_files` and by zarr."""
 
 TOGETHER = 64
 """Objects that are written at once by one task: what is waited for is mostly the way there."""
@@ -91,7 +96,10 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
         name = name.removeprefix("file://")
     if not is_url(name):
         return Path(name).absolute()
-    protocol = name.partition(":")[0].lower()
+    protocol, _, rest = name.partition("://")
+    protocol = protocol.lower()
+    if not rest.strip("/"):
+        raise ParameterError(f"{name!r} names no bucket; give one, as {protocol}://bucket/name")
     from upath import UPath
 
     options = dict(OPTIONS) if protocol not in READ_ONLY else _web_options()
@@ -106,7 +114,10 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
         msg = f"{name!r} needs a package that is not installed, here or on a worker; {advice}"
         raise ParameterError(msg) from error
     except ValueError as error:
-        msg = f"{name!r} is of no protocol that fsspec knows: {error}"
+        msg = (
+            f"{name!r} cannot be opened: {error}; give a path, or a URL of a protocol that fsspec "
+            "knows and of which the environment has the credentials"
+        )
         raise ParameterError(msg) from error
     return found
 
@@ -177,7 +188,7 @@ def write_files(folder: Place, files: Mapping[str, bytes]) -> int:
     if isinstance(folder, Path):
         for name, content in files.items():
             # Two workers may write the same: one that seemed lost, and the one that took its place.
-            partial = folder / f".{name}.{os.getpid()}-{threading.get_ident()}"
+            partial = folder / f".{name}.{uuid4().hex}{PARTIAL}"
             try:
                 partial.write_bytes(content)
                 partial.replace(folder / name)
@@ -285,6 +296,14 @@ def remove(place: Place) -> None:
             place.unlink(missing_ok=True)
 
 
+def sweep(folder: Place) -> None:
+    """Remove what processes that were killed while they wrote a file have left beside it."""
+    if isinstance(folder, Path):
+        with reaching(folder):
+            for file in folder.rglob(f"*{PARTIAL}"):
+                file.unlink(missing_ok=True)
+
+
 def is_there(name: str) -> bool:
     """Whether a name is one of a file or a folder, here or, for all that is known, at a URL."""
     return is_url(name) or os.path.exists(name)  # noqa: PTH110  does not raise
@@ -292,17 +311,15 @@ def is_there(name: str) -> bool:
 
 def version_of(place: Place) -> str:
     """Return what changes when the content of a file or a folder does; "" if that is not known."""
-    with reaching(place):
+    with suppress(OSError, NotImplementedError), reaching(place):
         if not isinstance(place, Path):
-            try:
-                return str(place.fs.ukey(place.path))
-            except (FileNotFoundError, NotImplementedError):
-                return ""
+            return str(place.fs.ukey(place.path))
         files = [place, *place.rglob("*")] if place.is_dir() else [place]
         facts = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
         return str(
             (len(facts), sum(size for size, _ in facts), max((t for _, t in facts), default=0))
         )
+    return ""
 
 
 def zarr_store(place: Place) -> Store:

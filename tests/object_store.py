@@ -28,7 +28,8 @@ class Watched:
     """A WSGI application with an account of its requests, and rules by which some fail.
 
     A rule is a dict: ``method`` and ``has`` (a part of the path) say which requests it is about,
-    ``times`` how many of these fail: with ``status``, or with their body cut to ``cut`` bytes.
+    ``skip`` how many of them pass first and ``times`` how many fail then. They fail with ``status``,
+    or have their body cut to ``cut`` bytes.
     """
 
     app: object
@@ -70,6 +71,9 @@ class Watched:
         if rule["times"] == 0 or rule["method"] != entry["method"]:
             return False
         if rule["has"] not in entry["path"]:
+            return False
+        if rule["skip"]:
+            rule["skip"] -= 1
             return False
         rule["times"] -= 1
         return True
@@ -118,7 +122,7 @@ class ObjectStore:
 
     def fail(self, *rules):
         """Set the rules, in place of those before; forget the requests up to now."""
-        filled = [{"method": "GET", "has": "", "times": -1} | rule for rule in rules]
+        filled = [{"method": "GET", "has": "", "skip": 0, "times": -1} | rule for rule in rules]
         request = urllib.request.Request(  # noqa: S310
             f"{self.endpoint}{CONTROL}", data=json.dumps(filled).encode(), method="PUT"
         )

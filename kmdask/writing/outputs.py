@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 
 from kmdask import storage
+from kmdask.errors import writing
 from kmdask.metrics import metrics_of, pixel_errors
 from kmdask.palette import encode
 from kmdask.writing import store
@@ -79,6 +80,8 @@ def write_outputs(
     if fitted.metrics is None:
         errors = pixel_errors(raster.pixels, levels[0], palette, receipts)
     done = run(*errors, *tiles, *writes)
+    with writing(bundle):
+        storage.sweep(bundle)
     digests = digests_of(bundle)
     if "cog" in formats:
         sizes = done[len(errors) : len(errors) + len(tiles)]

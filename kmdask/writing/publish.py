@@ -105,8 +105,12 @@ def new_partial(out: Path) -> Path:
 
 
 def partials(out: Path) -> list[Path]:
-    """List what runs that were cut off, or are still going, have beside an output."""
-    return sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*"))
+    """List what runs that were cut off, or are still going, have beside an output, newest first."""
+    ages = {}
+    for path in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
+        with suppress(FileNotFoundError):  # a run that has just ended
+            ages[path] = path.stat().st_mtime_ns
+    return sorted(ages, key=lambda path: ages[path], reverse=True)
 
 
 def warn_of(left: list[Path]) -> None:

@@ -2,11 +2,15 @@
 
 A task that writes a part of the output saves what it returns as its last act. Later runs load
 that in its place, and what it would have been computed from is not computed again.
+
+A task may run twice, also at the same time: when its worker seemed lost and was not. Everything is
+therefore written whole or not at all, and both write the same.
 """
 
 from __future__ import annotations
 
 import io
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +20,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from kmdask import storage
-from kmdask.errors import writing
+from kmdask.errors import OutputError, writing
 from kmdask.graphs import block_names
 
 if TYPE_CHECKING:
@@ -25,6 +29,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.storage import Place
+
+
+CHECKSUM = 4
+"""Bytes of the checksum at the end of a receipt; a bit that is wrong would be written on."""
+
+
+class DamagedReceiptError(OutputError):
+    """A receipt is not what was written, and so what it stands for may not be either."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,7 @@ def _kept(
     result = work(*args, **kwargs)
     content = io.BytesIO()
     np.save(content, result, allow_pickle=False)
+    content.write(_checksum(content.getbuffer()))
     with writing(path):
         storage.write_file(path, content.getvalue())
     return result
@@ -121,8 +134,18 @@ def _kept(
 
 def _load(path: Place) -> npt.NDArray[Any]:
     with writing(path):
-        array: npt.NDArray[Any] = np.load(io.BytesIO(storage.read_file(path)), allow_pickle=False)
-        return array
+        content = memoryview(storage.read_file(path))
+    if _checksum(content[:-CHECKSUM]) != content[-CHECKSUM:]:
+        raise DamagedReceiptError(
+            f"what is left of the run that was cut off is damaged, at {str(path)!r}, and is "
+            "removed: run again, which begins at the beginning"
+        )
+    array: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+def _checksum(content: memoryview) -> bytes:
+    return zlib.crc32(content).to_bytes(CHECKSUM, "little")
 
 
 def _name(stage: str, block: tuple[int, ...]) -> str:

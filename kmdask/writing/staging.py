@@ -1,9 +1,12 @@
 """A bundle while it is being written: where, by which run, how far, and how it comes to be whole.
 
-Its directory ``scratch/`` holds what a later run needs to go on from there: what was asked
-(``run.json``), the fit (``fitted.json``, with the palette in ``image.zarr``), and receipts of the
-chunks that are written. It is gone when the bundle is finished, and only then is ``report.json``
-there.
+``run.json`` says which run it is and what it was asked. The directory ``scratch/`` holds what a
+later one needs to go on from there: the fit (``fitted.json``, with the palette in ``image.zarr``),
+and receipts of the chunks that are written. All that is gone when the bundle is finished. In an
+object store ``report.json`` says that it is: written last, removed first.
+
+Processes may be killed at any moment. A machine that loses its power may also lose files that were
+written just before; what is noticed of that is begun anew.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +22,18 @@ from typing import TYPE_CHECKING, Any
 
 from kmdask import storage
 from kmdask.display import Display
-from kmdask.errors import ClusterError, KmdaskError, OutputError, OutputExistsError, writing
+from kmdask.errors import (
+    BundleError,
+    ClusterError,
+    KmdaskError,
+    OutputError,
+    OutputExistsError,
+    writing,
+)
 from kmdask.fitted import Fitted
 from kmdask.palette import Palette
 from kmdask.writing import publish, store
-from kmdask.writing.receipts import Receipts
+from kmdask.writing.receipts import DamagedReceiptError, Receipts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +44,29 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RUN, FITTED, RECEIPTS = "run.json", "fitted.json", "receipts"
-"""Files of a run, in its scratch directory."""
+RUN = "run.json"
+"""Says which run writes, and what it was asked; there as long as ``scratch/`` is."""
+
+FITTED, RECEIPTS = "fitted.json", "receipts"
+"""What a run has done, in its scratch directory."""
 
 BUNDLE = publish.Kind("kmdask bundle", store.is_bundle)
 
 KEPT = "what is written is kept: resume=True (--resume) goes on from there"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a run that was cut off has left to go on from, besides its receipts."""
+
+    fitted: Fitted
+    """Its palette, and how to use it."""
+
+    chunk: tuple[int, int]
+    """Rows and columns of the chunks that it read, which have to stay the same."""
+
+    seconds: dict[str, float]
+    """Wall time of the stages that led to the palette."""
 
 
 @dataclass
@@ -54,17 +82,20 @@ class Staging:
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Tells this run from others."""
 
-    earlier: dict[str, Any] | None = None
-    """What an earlier run has left to go on from."""
+    earlier: Earlier | None = None
+    """What an earlier run has left."""
 
     replaces: bool = False
     """Whether a finished bundle stands here that has to go before anything is written."""
 
-    safe: bool = False
+    safe: bool = field(init=False)
     """Whether there is something to go on from."""
 
     finished: bool = False
     """Whether the bundle is complete."""
+
+    def __post_init__(self) -> None:
+        self.safe = self.earlier is not None
 
     @property
     def scratch(self) -> Place:
@@ -73,16 +104,13 @@ class Staging:
 
     @property
     def chunk(self) -> tuple[int, int] | None:
-        """Rows and columns of the chunks that the earlier run read, which have to stay the same."""
-        if self.earlier is None:
-            return None
-        rows, columns = self.earlier["chunk"]
-        return int(rows), int(columns)
+        """Rows and columns of the chunks to read, if that is settled."""
+        return None if self.earlier is None else self.earlier.chunk
 
     @property
     def seconds(self) -> dict[str, float]:
         """Wall time of the stages of the earlier run that led to its palette."""
-        return {} if self.earlier is None else self.earlier["seconds"]
+        return {} if self.earlier is None else self.earlier.seconds
 
     @property
     def receipts(self) -> Receipts:
@@ -95,16 +123,19 @@ class Staging:
             if isinstance(self.path, Path):
                 # Not the directory that it is to be in: the disk that belongs there may be absent.
                 self.path.mkdir(exist_ok=True)
+            if self.earlier is None:
+                # Of what was asked before. First what it could be gone on from, and what tells that
+                # a bundle was begun here is never gone: this run, too, may be cut off anywhere.
+                storage.remove(self.scratch / FITTED)
+                storage.remove(self.scratch)
+                if not self.replaces:
+                    self.clear()
             storage.make_folder(self.scratch / RECEIPTS)
-            _dump(self.scratch / RUN, {"run": self.run, "asked": self.asked})
+            _dump(self.path / RUN, {"run": self.run, "asked": self.asked})
 
     def load(self) -> Fitted | None:
         """Return the fit of the earlier run, if there is one."""
-        if self.earlier is None:
-            return None
-        _, colors, header = store.read_arrays(self.path)
-        display = Display.from_dict(header.display)
-        return Fitted.from_dict(self.earlier["fitted"], Palette(colors), display)
+        return None if self.earlier is None else self.earlier.fitted
 
     def save(
         self, fitted: Fitted, header: store.Header, raster: Raster, seconds: dict[str, float]
@@ -127,18 +158,20 @@ class Staging:
         """Remove a bundle that stands here already, first of all what says that it is finished."""
         with writing(self.path):
             for name in sorted(storage.names(self.path), key=lambda name: name != store.REPORT):
-                if name != store.SCRATCH:
+                if name not in {RUN, store.SCRATCH}:
                     storage.remove(self.path / name)
-        self.replaces = False
+                self.replaces = False
 
     def finish(self, report: Report) -> None:
-        """Finish the bundle; its report is the last file that is written."""
+        """Finish the bundle; its report is what says that it is."""
         with writing(self.path):
-            if _load(self.scratch / RUN).get("run") != self.run:
+            if _load(self.path / RUN).get("run") != self.run:
                 msg = f"another run began to write {str(self.path)!r} meanwhile; run again alone"
                 raise OutputError(msg)
-            storage.remove(self.scratch)
+            # A worker that was given up for lost may still be writing there.
+            publish.remove(self.scratch)
             storage.write_file(self.path / store.REPORT, report.to_json())
+            storage.remove(self.path / RUN)
         self.finished, self.safe = True, False
 
 
@@ -185,7 +218,8 @@ def publishing(
         if isinstance(out, Path) and isinstance(staging.path, Path):
             publish.put_in_place(staging.path, out, BUNDLE, overwrite=overwrite)
     except BaseException as error:
-        if not (staging.safe and (resume or isinstance(error, ClusterError))):
+        kept = resume or isinstance(error, ClusterError)
+        if not staging.safe or not kept or isinstance(error, DamagedReceiptError):
             _remove(staging)
             raise
         logger.warning("%s: %s", staging.path, KEPT)
@@ -198,8 +232,8 @@ def _beside(out: Path, asked: dict[str, Any], *, overwrite: bool, resume: bool) 
     """Choose a directory beside the target: that of a run to go on from, or a new one."""
     publish.check_free(out, BUNDLE, overwrite=overwrite)
     left = publish.partials(out)
-    for path in sorted(left, key=lambda path: path.stat().st_mtime, reverse=True):
-        earlier = _earlier(path, asked) if resume else None
+    for path in left if resume else []:
+        earlier = _earlier(path, asked)
         if earlier is not None:
             return Staging(path, asked, earlier=earlier)
     publish.warn_of(left)
@@ -210,17 +244,17 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
     """Take the target itself, in an object store where nothing can be renamed."""
     with writing(out):
         there = storage.names(out)
-        begun = store.SCRATCH in there and _load(out / store.SCRATCH / RUN)
+        begun = _load(out / RUN) if RUN in there else {}
     finished = store.REPORT in there
     if begun and not finished:
-        earlier = _earlier(out, asked) if resume else None
-        if earlier is None and not overwrite:
+        again = resume and begun.get("asked") == asked
+        if not again and not overwrite:
             raise OutputExistsError(
                 f"{str(out)!r} is half written, by a run that is still going or was cut off: "
                 "resume=True (--resume) goes on if the same is asked, overwrite=True (--overwrite) "
                 "begins anew"
             )
-        return Staging(out, asked, earlier=earlier, replaces=earlier is None)
+        return Staging(out, asked, earlier=_earlier(out, asked) if again else None)
     if there and not (finished and store.IMAGE in there):
         msg = f"{str(out)!r} is no {BUNDLE.name} and is not overwritten; give another output"
         raise OutputExistsError(msg)
@@ -229,28 +263,57 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
     return Staging(out, asked, replaces=finished)
 
 
-def _earlier(path: Place, asked: dict[str, Any]) -> dict[str, Any] | None:
+def _earlier(path: Place, asked: dict[str, Any]) -> Earlier | None:
     """Return what a run has left to go on from, if it was asked the same."""
-    if _load(path / store.SCRATCH / RUN).get("asked") != asked:
+    with writing(path):
+        same = _load(path / RUN).get("asked") == asked
+        kept = _load(path / store.SCRATCH / FITTED) if same else {}
+    if not kept:
         return None
-    return _load(path / store.SCRATCH / FITTED) or None
+    try:
+        _, colors, header = store.read_arrays(path)
+        display = Display.from_dict(header.display)
+        fitted = Fitted.from_dict(kept["fitted"], Palette(colors), display)
+    except (BundleError, ValueError) as error:
+        logger.warning("%s cannot be gone on from: %s", path, error)
+        return None
+    rows, columns = kept["chunk"]
+    return Earlier(fitted, (int(rows), int(columns)), kept["seconds"])
 
 
 def _remove(staging: Staging) -> None:
-    if staging.finished and not isinstance(staging.path, Path):
+    """Remove what a run that failed has written, unless another one goes on from that."""
+    remote = not isinstance(staging.path, Path)
+    if remote and staging.finished:
         return
-    # A finished bundle that was to be replaced in its place is still whole.
-    publish.remove(staging.scratch if staging.replaces else staging.path)
+    try:
+        if _load(staging.path / RUN).get("run", staging.run) != staging.run:
+            return
+    except OSError:
+        if remote:
+            return
+    if staging.replaces:
+        # The finished bundle that was to be replaced in its place is still whole.
+        publish.remove(staging.scratch)
+        publish.remove(staging.path / RUN)
+    else:
+        publish.remove(staging.path)
 
 
 def _dump(path: Place, fields: dict[str, Any]) -> None:
-    storage.write_file(path, json.dumps(fields).encode())
+    content = {"crc32": _checksum(fields), "fields": fields}
+    storage.write_file(path, json.dumps(content).encode())
 
 
 def _load(path: Place) -> dict[str, Any]:
-    """Read a file of a run; empty if there is none, or none that says anything."""
+    """Read a file of a run; empty if there is none, or none that is whole."""
     try:
-        fields = json.loads(storage.read_file(path))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        content = json.loads(storage.read_file(path))
+        fields: dict[str, Any] = content["fields"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
         return {}
-    return fields if isinstance(fields, dict) else {}
+    return fields if content.get("crc32") == _checksum(fields) else {}
+
+
+def _checksum(fields: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(fields).encode())

@@ -263,7 +263,8 @@ def _damage_named(bundle: Place) -> Iterator[None]:
         yield
     except BundleError:
         raise
-    except OPENING_ERRORS as error:
+    except (*OPENING_ERRORS, RuntimeError) as error:
+        # The last one is what codecs raise.
         msg = f"{str(bundle)!r} is damaged: {error!r}; compress the image again"
         raise BundleError(msg) from error
 
