@@ -17,6 +17,7 @@ from kmdask.reading.npy_source import NpySource
 from kmdask.reading.plans import plan_array, plan_source, size_of
 from kmdask.reading.sources import find_source
 from kmdask.reading.spool import copied, saved
+from kmdask.reading.window import cropped, windowed
 
 __all__ = ["Raster", "open_raster", "size_of"]
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kmdask.bands import Band
     from kmdask.georef import Georef
     from kmdask.reading.arrays import Given
+    from kmdask.reading.layout import Layout
     from kmdask.reading.sources import Source
     from kmdask.storage import Place
 
@@ -108,6 +110,7 @@ def open_raster(
     nodata: float | None = None,
     scratch: Place | None = None,
     chunk: tuple[int, int] | None = None,
+    window: Sequence[int] | None = None,
 ) -> Raster:
     """Open an image for reading in chunks.
 
@@ -132,6 +135,8 @@ def open_raster(
         system's that is removed when Python exits.
     chunk : tuple of int, optional
         Rows and columns of the chunks. By default chosen to suit the file.
+    window : sequence of int or rasterio.windows.Window, optional
+        The region to take, as first column, first row, width and height in pixels. By default all.
 
     Returns
     -------
@@ -146,8 +151,8 @@ def open_raster(
     UnsupportedImageError
         If its data type or its bands are not supported.
     ParameterError
-        If a band is asked for that is not there, `nodata` cannot occur, or the source is nothing
-        that can be opened.
+        If a band is asked for that is not there, `nodata` cannot occur, the window is not inside,
+        or the source is nothing that can be opened.
 
     Examples
     --------
@@ -157,12 +162,16 @@ def open_raster(
     ((6, 7, 2), (6, 7))
     """
     if not isinstance(source, str | os.PathLike):
-        return _from_array(recognise(source), bands, nodata, scratch, chunk)
+        given = recognise(source)
+        layout = lay_out_array(given, bands=bands, nodata=nodata)
+        return _from_array(*cropped(given, layout, window), scratch, chunk)
     name = os.fspath(source)
     if not isinstance(name, str):
         raise ParameterError(f"source is a path as str; got {name!r}")
     found = find_source(everywhere(name), bands=bands, nodata=nodata)
-    return _from_source(found, name, scratch, chunk)
+    raster = _from_source(windowed(found, window), name, scratch, chunk)
+    # How many bytes of a file a region of it takes is not known.
+    return raster if window is None else replace(raster, source_bytes=0)
 
 
 def _from_source(
@@ -188,12 +197,10 @@ def _from_source(
 
 def _from_array(
     given: Given,
-    bands: Sequence[int] | None,
-    nodata: float | None,
+    layout: Layout,
     scratch: Place | None,
     chunk: tuple[int, int] | None,
 ) -> Raster:
-    layout = lay_out_array(given, bands=bands, nodata=nodata)
     if isinstance(given.data, da.Array):
         pixels, mask = cut(given, layout, plan_array(given.name, layout))
         return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
