@@ -12,6 +12,7 @@ from kmdask.errors import ParameterError
 from kmdask.fitting.fit import check_k
 from kmdask.fitting.refine import check_refine
 from kmdask.fitting.survey import check_pca, check_scale
+from kmdask.palette import ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +88,8 @@ class Options:
 
 def _checked_k(k: object) -> int:
     if k is None:
-        raise ParameterError("give k, the number of colours (-k), or palette= (--palette)")
+        msg = f"give k, the number of colours from 1 to {ENTRIES:,} (-k), or palette= (--palette)"
+        raise ParameterError(msg)
     return check_k(k)
 
 

@@ -101,7 +101,7 @@ def fit(
     >>> palette.palette
     Palette(['#060606', '#c8c8c8'])
     >>> kmdask.compress(right, out="right.kmdask", palette="both.json")
-    <CompressedImage 'right.kmdask': 100 x 50 x 1, 2 colours, ...>
+    <CompressedImage 'right.kmdask': 100 x 100 x 1, 2 colours, ...>
     """
     options = Options(
         k=k,

@@ -201,8 +201,8 @@ class SavedPalette:
         )
         # What is wrong with them is to be found here, and by no worker.
         display.rgb(saved.palette, saved.numbers)
-        if space is not None:
-            space.project(colors)
+        if space is not None and len(space.matrix) != saved.palette.bands:
+            raise ValueError(f"the space has {len(space.matrix)} bands")
         return saved
 
     def write(self, path: str | os.PathLike[str] | Place, *, overwrite: bool = False) -> None:
