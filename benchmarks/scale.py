@@ -4,7 +4,8 @@ Three parts, each of which can be run alone:
 
 ``scaling``
     The same scene on 1, 2, ... worker processes of one thread each, in turn, for some rounds; with
-    the seconds that workers spend in each stage, and the bytes that go from worker to worker.
+    the seconds that workers spend in each stage, and the bytes that they send, nearly all of them
+    to each other.
 ``overhead``
     The same graphs with tasks that do nothing: what Dask itself needs for a chunk, in processor
     seconds of client and scheduler, against what workers need for it in the first part.
@@ -112,12 +113,14 @@ def scaling(path: Path, workers: Sequence[int], rounds: int, work: Path) -> dict
             with processes(n) as client:
                 runs[n].append(compress(path, client, work))
     seen = describe(path)
+    growing = {stage for one in passes(path) for stage in one.stages}
     alone = statistics.median(run["seconds"] for run in runs[workers[0]]) * workers[0]
     rows = {}
     for n, times in runs.items():
         seconds = statistics.median(run["seconds"] for run in times)
         chosen = min(times, key=lambda run: abs(run["seconds"] - seconds))
-        busy = sum(chosen["busy"].values())
+        # Without the fit, which takes as long for few chunks as for many.
+        busy = sum(took for stage, took in chosen["busy"].items() if stage in growing)
         rows[str(n)] = {
             "seconds": seconds,
             "efficiency": alone / (n * seconds),

@@ -180,6 +180,8 @@ def compress(src: str, out: str | None, k: int | None, **options: Any) -> None:
     SRC is any raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or group
     (GROUP.zarr::ARRAY), or a .npy file. OUT is a directory, by default SRC with the ending .kmdask.
     """
+    if (k is None) == (options["palette"] is None):
+        raise click.UsageError("Give one of -k and --palette.")
     _compress(src, out, k, **options)
 
 

@@ -505,8 +505,8 @@ def test_command_line(tmp_path, monkeypatch, scene, write_raster):
     refused = CliRunner().invoke(
         main, ["compress", "right.tif", "-k", "3", "--palette", "both.json"]
     )
-    assert refused.exit_code == 1
-    assert "k is 3, and there is a palette already" in refused.stderr
+    assert refused.exit_code == 2
+    assert "one of -k and --palette" in refused.stderr
 
 
 @pytest.mark.cluster

@@ -71,17 +71,19 @@ def pyramid(
     >>> [level.pixels.compute()[:, :, 0].tolist() for level in pyramid(image)]
     [[[10, 20, 60], [30, 40, 80]], [[25, 70]], [[48]]]
     """
-    level = Level(*checked(pixels, mask))
+    level = _joined(Level(*checked(pixels, mask)), TILE)
     halvings = 0
     while True:
-        level = _joined(level, TILE)
         yield level
         if level.shape == (1, 1):
             return
-        if halvings and receipts is not None and not _fits(level, 2 * TILE):
-            level = _kept(level, halvings, receipts)
         level = _halved(_joined(level, 2 * TILE))
         halvings += 1
+        # Joined now, before it is encoded and written: that is less work for the scheduler.
+        if not _fits(level, 2 * TILE):
+            level = _joined(
+                _kept(level, halvings, receipts) if receipts is not None else level, 2 * TILE
+            )
 
 
 def _joined(level: Level, multiple: int) -> Level:
@@ -122,11 +124,14 @@ def _halved(level: Level) -> Level:
         tuple(ceil_div(size, 2) for size in rows),
         tuple(ceil_div(size, 2) for size in columns),
     )
-    pixels = da.map_blocks(
+    # Not map_blocks: it would take a mask of three axes, and cutting one a task for each block.
+    pixels: da.Array = da.blockwise(
         _halve,
+        "yxb",
         level.pixels,
-        *(() if level.mask is None else (level.mask[:, :, None],)),
-        chunks=(*chunks, bands),
+        "yxb",
+        *(() if level.mask is None else (level.mask, "yx")),
+        adjust_chunks={"y": chunks[0], "x": chunks[1], "b": bands},
         dtype=level.pixels.dtype,
         meta=np.empty((0, 0, 0), level.pixels.dtype),
         token="halve",
@@ -145,7 +150,7 @@ def _halved(level: Level) -> Level:
 
 
 def _halve(pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[Any]:
-    valid = valid_or_all(None if mask is None else mask[:, :, 0])
+    valid = valid_or_all(mask)
     height, width, bands = pixels.shape
     out = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
     if pixels.dtype.kind == "f":
