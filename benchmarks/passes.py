@@ -74,7 +74,7 @@ class _Built(Exception):  # noqa: N818  no error: it says that the graph is ther
 
 def blank(path: Path, pixels: float, *, masked: bool = False) -> Path:
     """Write a square RGB image of about that many pixels, of which there are none."""
-    side = round(pixels**0.5)
+    side = int(pixels**0.5)
     bands = "".join(BAND.format(number, NODATA if masked else "") for number in (1, 2, 3))
     path.write_text(
         f'<VRTDataset rasterXSize="{side}" rasterYSize="{side}">{bands}</VRTDataset>',

@@ -23,7 +23,7 @@ from kmdask.palette import Palette, check_room
 from kmdask.progress import Progress, Silent
 from kmdask.reading.raster import open_raster
 from kmdask.reading.window import check_window
-from kmdask.saved_palette import SavedPalette, check_free
+from kmdask.saved_palette import SavedPalette
 from kmdask.stages import Stages
 from kmdask.writing.cog import check_cog
 
@@ -115,10 +115,10 @@ def fit(
         stretch=stretch,
         window=check_window(window),
     )
-    paths = path if isinstance(path, list) else [path]
+    paths = list(path) if isinstance(path, list | tuple) else [path]
     target = None if out is None else storage.place(out)
     if target is not None:
-        check_free(target, overwrite=overwrite)
+        storage.check_free(target, overwrite=overwrite)
     stages = Stages(progress or Silent())
     with _scratch(target) as scratch, connect(client) as connected:
         stages.progress.connected(connected.dashboard_link)

@@ -15,7 +15,7 @@ import numpy as np
 from kmdask import __version__, storage
 from kmdask.bands import Band
 from kmdask.display import Display
-from kmdask.errors import OutputExistsError, PaletteError, ParameterError, writing
+from kmdask.errors import PaletteError, ParameterError, writing
 from kmdask.fitted import Fitted
 from kmdask.fitting.space import Space
 from kmdask.image import CompressedImage
@@ -223,7 +223,7 @@ class SavedPalette:
             If it cannot be written.
         """
         place = storage.place(path)
-        check_free(place, overwrite=overwrite)
+        storage.check_free(place, overwrite=overwrite)
         with writing(place):
             storage.write_file(place, self.to_json())
 
@@ -283,17 +283,6 @@ class SavedPalette:
             version=report.versions["kmdask"],
             path=str(place),
         )
-
-
-def check_free(place: Place, *, overwrite: bool) -> None:
-    """Raise an `OutputExistsError` if a file is there that is not to be replaced."""
-    with writing(place):
-        there = place.exists()
-    if there and (place.is_dir() or not overwrite):
-        advice = (
-            "give another" if place.is_dir() else "give another, or overwrite=True (--overwrite)"
-        )
-        raise OutputExistsError(f"{str(place)!r} exists already; {advice}")
 
 
 def as_saved(palette: object) -> SavedPalette | None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kmdask.errors import KmdaskError, ParameterError
+from kmdask.errors import KmdaskError, OutputExistsError, ParameterError, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -196,6 +196,15 @@ def written_locally(path: Place) -> Iterator[Path]:
         yield file
         with reaching(path):
             path.fs.put_file(str(file), path.path)
+
+
+def check_free(path: Place, *, overwrite: bool) -> None:
+    """Raise an `OutputExistsError` if there is a folder, or a file that is not to be replaced."""
+    with writing(path):
+        there, folder = path.exists(), path.is_dir()
+    if there and (folder or not overwrite):
+        advice = "" if folder else ", or overwrite=True (--overwrite)"
+        raise OutputExistsError(f"{str(path)!r} exists already; give another{advice}")
 
 
 def read_file(path: Place) -> bytes:

@@ -17,6 +17,7 @@ from kmdask import Band, Display, Palette, SavedPalette, Space
 from kmdask.cli import main
 from kmdask.errors import (
     BundleError,
+    ClusterError,
     EmptyImageError,
     OutputError,
     OutputExistsError,
@@ -200,6 +201,14 @@ def test_in_an_object_store():
     assert SavedPalette.read("memory://palettes/a.json") == saved()
     with pytest.raises(OutputExistsError):
         saved().write("memory://palettes/a.json")
+
+
+def test_of_a_bundle_in_an_object_store(tmp_path, compress, scene):
+    pixels = scene(40, 50)
+    there = compress(pixels, 5, "memory://bundles/a.kmdask")
+    given = compress(pixels, out=tmp_path / "a.kmdask", palette="memory://bundles/a.kmdask")
+    assert given.palette == there.palette
+    assert given.report.palette["path"] == "memory://bundles/a.kmdask"
 
 
 # What it makes of an image.
@@ -394,6 +403,27 @@ def test_going_on_takes_the_same_palette_and_region():
     assert asked(palette=one) == asked(palette=replace(one, path="elsewhere"))
     assert asked(palette=one) != asked(palette=other)
     assert asked(palette=one) != asked(palette=one, window=(0, 0, 4, 4))
+
+
+def test_going_on_with_a_palette(tmp_path, monkeypatch, compress, fit, land, write_raster):
+    source = write_raster(tmp_path / "a.tif", land(130, 190, 4, np.uint16), nodata=0)
+    options = {"palette": fit(source, 9), "window": (3, 4, 150, 120), "formats": FORMATS}
+    whole = compress(source, out=tmp_path / "whole.kmdask", **options)
+
+    def lost(*_arguments):
+        raise ClusterError("the cluster was lost")
+
+    sizes_of = kmdask.pipeline.sizes_of
+    monkeypatch.setattr("kmdask.pipeline.sizes_of", lost)
+    with pytest.raises(ClusterError):
+        compress(source, out=tmp_path / "part.kmdask", **options)
+    monkeypatch.setattr("kmdask.pipeline.sizes_of", sizes_of)
+    # What is there has been written: nothing is read for it again.
+    monkeypatch.setattr("kmdask.reading.gdal_source.RasterioSource.read", lost)
+    part = compress(source, out=tmp_path / "part.kmdask", resume=True, **options)
+    assert contents(part.path) == contents(whole.path)
+    assert part.report.mse == whole.report.mse
+    assert part.report.palette == whole.report.palette
 
 
 # One palette for several images.
