@@ -5,6 +5,8 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 # More arguments for pytest (make pytest ARGS="-k palette") and the benchmark (make bench ARGS=--help).
 ARGS ?=
+# The scene of make bench-scale: 100mp, 250mp, 1gp, ...
+SIZE ?= 100mp
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -19,7 +21,7 @@ venv := $(VENV)/.python-$(version)
 inputs := $(venv) pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest format bench build check-cluster lock clean
+.PHONY: help demo test lint types pytest format bench bench-scale build check-cluster lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -46,6 +48,9 @@ format: $(stamp)-dev  ## let ruff repair what it can
 
 bench: $(stamp)-demo  ## the gigapixel benchmark: minutes, and about 5 GB of disk
 	$(BIN)/python benchmarks/gigapixel.py $(ARGS)
+
+bench-scale: $(stamp)-demo  ## how it scales with processes and with the image, up to 10^13 pixels
+	$(BIN)/python benchmarks/scale.py --size $(SIZE) $(ARGS)
 
 build: $(stamp)-dev  ## wheel and source archive, in dist/
 	$(BIN)/python -m build

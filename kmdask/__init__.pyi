@@ -10,6 +10,7 @@ from .errors import EmptyImageError as EmptyImageError
 from .errors import KmdaskError as KmdaskError
 from .errors import OutputError as OutputError
 from .errors import OutputExistsError as OutputExistsError
+from .errors import PaletteError as PaletteError
 from .errors import ParameterError as ParameterError
 from .errors import SourceError as SourceError
 from .errors import SourceNotFoundError as SourceNotFoundError
@@ -30,11 +31,13 @@ from .metrics import measure as measure
 from .palette import Palette as Palette
 from .palette import decode as decode
 from .palette import encode as encode
+from .palette_fit import fit as fit
 from .pipeline import compress as compress
 from .pipeline import open as open
 from .reading.raster import Raster as Raster
 from .reading.raster import open_raster as open_raster
 from .report import Report as Report
+from .saved_palette import SavedPalette as SavedPalette
 from .verify import Problem as Problem
 from .verify import verify as verify
 from .writing.levels import Level as Level

@@ -27,7 +27,7 @@ from kmdask.probes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from distributed import Client
 
@@ -72,7 +72,19 @@ def check_workers(client: Client, source: Source | None, folder: Place, output: 
     if in_process(client):
         return
     check_versions(client)
-    seen = ask_workers(client, source, Room(folder, str(output), new_mark()))
+    _refuse(ask_workers(client, source, Room(folder, str(output), new_mark())))
+
+
+def check_readers(client: Client, sources: Iterable[Source | None]) -> None:
+    """Raise if a worker cannot take part in reading; see `check_workers`."""
+    if in_process(client):
+        return
+    check_versions(client)
+    for source in sources:
+        _refuse(ask_workers(client, source))
+
+
+def _refuse(seen: Mapping[str, Seen]) -> None:
     if told := told_of({who: each.failed for who, each in seen.items()}):
         raise ClusterError(told)
     if told := told_of({who: each.source for who, each in seen.items()}):

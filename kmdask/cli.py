@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
     from kmdask.image import CompressedImage
     from kmdask.progress import Progress
+    from kmdask.report import Report
 
 EXAMPLES = """\b
 Examples:
   kmdask compress scene.tif -k 16            writes scene.kmdask/
   kmdask info scene.kmdask                   says what is in it
   kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
+  kmdask fit a.tif b.tif both.json -k 16     fits one palette to two images
+  kmdask compress a.tif --palette both.json  compresses one of them with it
 """
 
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
@@ -98,9 +101,36 @@ reading = options(
     click.option(
         "--nodata", type=float, help="Value of missing pixels, in place of what SRC says."
     ),
+    click.option(
+        "--window",
+        type=Numbers(int),
+        help="Region to take: first column, first row, width, height, as 0,0,4096,4096.",
+    ),
 )
+fitting = options(
+    click.option(
+        "--scale",
+        type=Numbers(float, "std"),
+        help="Weights of the bands when colours are compared, as 1,0.5,1, or std.",
+    ),
+    click.option("--pca", type=int, help="Compare colours by so many principal components."),
+    click.option(
+        "--refine",
+        type=Passes(),
+        default=2,
+        show_default=True,
+        help="Passes of k-means over all pixels of many or deep bands, or converge.",
+    ),
+    click.option(
+        "--display", type=Numbers(int), help="Bands that tiles and preview show, as 4,3,2."
+    ),
+    click.option(
+        "--stretch", type=Numbers(float), help="Percentiles shown as black and white, as 2,98."
+    ),
+)
+seeding = click.option("--seed", default=0, show_default=True, help="Seed of the fit.")
 compressing = options(
-    click.option("--seed", default=0, show_default=True, help="Seed of the fit."),
+    seeding,
     click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
@@ -124,33 +154,60 @@ def main() -> None:
 @main.command()
 @click.argument("src")
 @click.argument("out", required=False)
-@click.option("-k", "k", type=int, required=True, help="Number of colours, 1 to 65536.")
+@click.option("-k", "k", type=int, help="Number of colours, 1 to 65536.")
+@click.option(
+    "--palette",
+    metavar="PALETTE",
+    help="Encode with this palette, a file of kmdask fit or a bundle, in place of -k.",
+)
 @reading
-@click.option(
-    "--scale",
-    type=Numbers(float, "std"),
-    help="Weights of the bands when colours are compared, as 1,0.5,1, or std.",
-)
-@click.option("--pca", type=int, help="Compare colours by so many principal components.")
-@click.option(
-    "--refine",
-    type=Passes(),
-    default=2,
-    show_default=True,
-    help="Passes of k-means over all pixels of many or deep bands, or converge.",
-)
-@click.option("--display", type=Numbers(int), help="Bands that tiles and preview show, as 4,3,2.")
-@click.option(
-    "--stretch", type=Numbers(float), help="Percentiles shown as black and white, as 2,98."
-)
+@fitting
 @compressing
-def compress(src: str, out: str | None, k: int, **options: Any) -> None:
+def compress(src: str, out: str | None, k: int | None, **options: Any) -> None:
     """Compress the image SRC into the bundle OUT.
 
     SRC is any raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or group
     (GROUP.zarr::ARRAY), or a .npy file. OUT is a directory, by default SRC with the ending .kmdask.
     """
+    if (k is None) == (options["palette"] is None):
+        raise click.UsageError("Give one of -k and --palette.")
     _compress(src, out, k, **options)
+
+
+@main.command()
+@click.argument("sources", metavar="SRC...", nargs=-1, required=True)
+@click.argument("out")
+@click.option("-k", "k", type=int, required=True, help="Number of colours, 1 to 65536.")
+@reading
+@fitting
+@seeding
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@connecting
+@talking
+def fit(
+    sources: tuple[str, ...],
+    out: str,
+    *,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    **options: Any,
+) -> None:
+    """Fit one palette to the images SRC and write it to the file OUT.
+
+    Nothing is compressed; kmdask compress SRC --palette OUT does that, of these images, of regions
+    of them or of others of the same bands.
+    """
+    from kmdask import palette_fit
+
+    told = set_up(quiet=quiet, verbose=verbose)
+    where = {name: options.pop(name) for name in CONNECTING}
+    with plain_errors():
+        cluster = chosen(**where)
+        saved = palette_fit.fit(list(sources), out=out, client=cluster, progress=told, **options)
+    entries = len(saved.palette)
+    result = {"path": saved.path, "sources": saved.sources, "k": saved.k, "k_used": entries}
+    click.echo(json.dumps(result) if as_json else f"{saved.path}: {entries} colours")
 
 
 @main.command()
@@ -305,7 +362,7 @@ def set_up(*, quiet: bool, verbose: int) -> Progress:
 def _compress(
     src: str,
     out: str | None,
-    k: int,
+    k: int | None,
     *,
     no_tiles: bool,
     cog: bool,
@@ -344,9 +401,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         "source": report.source,
         "image": f"{width} x {height}, {_bands(bands)} of {report.dtype}"
         + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
-        "colours": f"{report.colors:,} {'' if report.exact_colors else 'groups of them '}"
-        f"in the source, {report.k_used} in the palette"
-        + (f" (k={report.k} asked)" if report.k != report.k_used else ""),
+        "colours": _colors(report),
         "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}",
         "size": f"{_bytes(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
@@ -362,6 +417,15 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         rows["geotiff"] = f"{image.path / 'image.tif'} ({_bytes(report.sizes['cog'])})"
     for name, text in rows.items():
         click.echo(f"{name:<10} {text}")
+
+
+def _colors(report: Report) -> str:
+    asked = f" (k={report.k} asked)" if report.k != report.k_used else ""
+    used = f"{report.k_used} in the palette{asked}"
+    if report.palette is not None:
+        return f"{used}, fitted to {', '.join(report.palette['sources'])}"
+    groups = "" if report.exact_colors else "groups of them "
+    return f"{report.colors:,} {groups}in the source, {used}"
 
 
 def _bands(bands: int) -> str:

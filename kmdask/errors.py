@@ -23,6 +23,7 @@ __all__ = [
     "KmdaskError",
     "OutputError",
     "OutputExistsError",
+    "PaletteError",
     "ParameterError",
     "SourceError",
     "SourceNotFoundError",
@@ -83,6 +84,10 @@ class OutputExistsError(OutputError, FileExistsError):
 
 class BundleError(KmdaskError, ValueError):
     """The path is not a kmdask bundle, or the bundle is damaged or of another format version."""
+
+
+class PaletteError(KmdaskError, ValueError):
+    """The path is no palette that kmdask saved, or it is damaged or of another format version."""
 
 
 class ClusterError(KmdaskError, ConnectionError):

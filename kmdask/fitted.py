@@ -31,19 +31,16 @@ class Fitted:
     space: Space | None
     """Where the nearest entry is looked for; None for the bands as they are."""
 
-    pixels: int
-    """Valid pixels."""
-
-    colors: int
-    """Different colours among them, or cells of similar ones."""
-
-    exact: bool
-    """Whether these are the different colours."""
-
     peak: float
     """What the peak signal-to-noise ratio takes for the signal."""
 
-    metrics: Metrics | None
+    colors: int | None = None
+    """Different colours of the valid pixels, or cells of similar ones; None if nobody counted."""
+
+    exact: bool | None = None
+    """Whether these are the different colours; None if nobody counted."""
+
+    metrics: Metrics | None = None
     """The error, where the colours tell it; None if it has to be added up over the pixels."""
 
     def colormap(self, bands: Sequence[Band]) -> Colormap:
@@ -56,10 +53,9 @@ class Fitted:
         return {
             "masked": self.masked,
             "space": None if self.space is None else self.space.to_dict(),
-            "pixels": self.pixels,
+            "peak": self.peak,
             "colors": self.colors,
             "exact": self.exact,
-            "peak": self.peak,
             "metrics": None if self.metrics is None else asdict(self.metrics),
         }
 
@@ -67,13 +63,13 @@ class Fitted:
     def from_dict(cls, fields: dict[str, Any], palette: Palette, display: Display) -> Fitted:
         """Rebuild from the result of `to_dict`."""
         space, metrics = fields["space"], fields["metrics"]
-        rest = {name: fields[name] for name in ("masked", "pixels", "colors", "exact", "peak")}
+        rest = {name: fields[name] for name in ("masked", "peak", "colors", "exact")}
         return cls(
             palette=palette,
             display=display,
             space=None if space is None else Space.from_dict(space),
             metrics=None if metrics is None else Metrics(
-                metrics["mse"], tuple(metrics["shares"]), metrics["peak"]
+                **metrics | {"shares": tuple(metrics["shares"])}
             ),
             **rest,
         )  # fmt: skip

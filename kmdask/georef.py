@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -50,6 +50,31 @@ class Georef:
     def __post_init__(self) -> None:
         if self.transform is not None and len(self.transform) != len("abcdef"):
             raise ValueError(f"a transform has six coefficients; got {self.transform}")
+
+    def shifted(self, rows: int, columns: int) -> Georef:
+        """Where the part of the image is that begins so many rows and columns further on.
+
+        Examples
+        --------
+        >>> Georef(transform=(30.0, 0.0, 5e5, 0.0, -30.0, 4e6)).shifted(
+        ...     rows=10, columns=1
+        ... ).transform
+        (30.0, 0.0, 500030.0, 0.0, -30.0, 3999700.0)
+        """
+        transform = self.transform
+        if transform is not None:
+            a, b, c, d, e, f = transform
+            transform = (a, b, a * columns + b * rows + c, d, e, d * columns + e * rows + f)
+        offsets = {"LINE_OFF": rows, "SAMP_OFF": columns}
+        return replace(
+            self,
+            transform=transform,
+            gcps=tuple(replace(p, row=p.row - rows, col=p.col - columns) for p in self.gcps),
+            rpcs=tuple(
+                (key, f"{float(value) - offsets[key]:.17g}" if key in offsets else value)
+                for key, value in self.rpcs
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes, ready for JSON."""

@@ -9,7 +9,7 @@ the indices are made, from the pixels and the indices of one read.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -44,6 +44,9 @@ class Metrics:
 
     peak: float = 255.0
     """What `psnr` takes for the signal: 255 of 8-bit pixels, else the range of the valid ones."""
+
+    pixels: int = field(default=0, compare=False, repr=False)
+    """How many valid pixels there are."""
 
     @property
     def psnr(self) -> float:
@@ -109,7 +112,7 @@ def pixel_errors(
 
 
 def metrics_of(errors: npt.NDArray[np.float64], bands: int, peak: float) -> Metrics:
-    """Return the means over all pixels.
+    """Return the means over all pixels; of none they are 0.
 
     Parameters
     ----------
@@ -121,11 +124,12 @@ def metrics_of(errors: npt.NDArray[np.float64], bands: int, peak: float) -> Metr
         See `Metrics`.
     """
     squared, counts = errors[:bands], errors[bands:]
-    pixels = float(counts.sum())
+    pixels = int(counts.sum())
     return Metrics(
-        mse=float(squared.sum()) / (pixels * bands),
-        shares=tuple((counts / pixels).tolist()),
+        mse=float(squared.sum()) / (max(pixels, 1) * bands),
+        shares=tuple((counts / max(pixels, 1)).tolist()),
         peak=peak,
+        pixels=pixels,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,12 +12,15 @@ from kmdask.errors import ParameterError
 from kmdask.fitting.fit import check_k
 from kmdask.fitting.refine import check_refine
 from kmdask.fitting.survey import check_pca, check_scale
+from kmdask.palette import ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
+    from kmdask.reading.window import Window
+    from kmdask.saved_palette import SavedPalette
 
 FORMATS = ("zarr", "tiles", "cog")
 
@@ -28,7 +31,9 @@ DEFAULT_FORMATS = ("zarr", "tiles")
 class Options:
     """The parameters of `kmdask.compress` that decide what comes out; they are explained there."""
 
-    k: int
+    k: int | None
+    """None if there is a palette already."""
+
     seed: int = 0
     bands: Sequence[int] | None = None
     nodata: float | None = None
@@ -38,15 +43,38 @@ class Options:
     display: Sequence[int] | None = None
     stretch: Sequence[float] | None = None
     formats: Sequence[str] = DEFAULT_FORMATS
+    window: Window | None = None
+    palette: SavedPalette | None = field(default=None, repr=False)
+    """What to encode with, in place of a palette that is fitted."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "k", check_k(self.k))
+        if self.palette is None:
+            object.__setattr__(self, "k", _checked_k(self.k))
+        else:
+            self._check_unasked()
         object.__setattr__(self, "seed", _checked_seed(self.seed))
         object.__setattr__(self, "refine", check_refine(self.refine))
         check_scale(self.scale)
         check_pca(self.pca)
         check_stretch(self.stretch)
         _check_formats(self.formats)
+
+    @property
+    def colors(self) -> int:
+        """How many colours are asked for, or were when the palette was fitted."""
+        # One of the two is there.
+        return cast("int", self.k if self.palette is None else self.palette.k)
+
+    def _check_unasked(self) -> None:
+        """Raise a `ParameterError` if something is asked for that the palette has decided."""
+        for name in ("k", "seed", "scale", "pca", "refine", "display", "stretch"):
+            value, usual = getattr(self, name), getattr(type(self), name, None)
+            if value is not usual if usual is None else value != usual:
+                msg = (
+                    f"{name} is {value!r}, and there is a palette already, whose fit decided that: "
+                    f"leave {name} or the palette out"
+                )
+                raise ParameterError(msg)
 
     def to_dict(self) -> dict[str, Any]:
         """What has to be known of the fit besides k and seed, ready for JSON."""
@@ -56,6 +84,13 @@ class Options:
             "pca": self.pca,
             "refine": self.refine,
         }
+
+
+def _checked_k(k: object) -> int:
+    if k is None:
+        msg = f"give k, the number of colours from 1 to {ENTRIES:,} (-k), or palette= (--palette)"
+        raise ParameterError(msg)
+    return check_k(k)
 
 
 def _checked_seed(seed: object) -> int:

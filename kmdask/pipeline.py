@@ -13,23 +13,19 @@ from typing import TYPE_CHECKING, Any
 import dask
 
 from kmdask import storage
-from kmdask.bands import fill_values
 from kmdask.checks import check_workers
 from kmdask.client import Connection, connect
-from kmdask.display import check_display, choose_display
 from kmdask.errors import ParameterError
-from kmdask.fitted import Fitted
-from kmdask.fitting.fit import fit_centers
-from kmdask.fitting.refine import refine_centers
-from kmdask.fitting.survey import check_pca, check_scale, survey
 from kmdask.image import CompressedImage
 from kmdask.machines import room_of
-from kmdask.metrics import measure
 from kmdask.options import DEFAULT_FORMATS, Options
-from kmdask.palette import Palette, check_room
+from kmdask.palette import check_room
+from kmdask.palette_fit import fit_rasters
 from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import everywhere, found_at, open_raster
+from kmdask.reading.window import check_window
 from kmdask.report import Report, versions
+from kmdask.saved_palette import SavedPalette, as_saved
 from kmdask.stages import Stages
 from kmdask.watching import performance_report as reported
 from kmdask.writing import store
@@ -38,23 +34,25 @@ from kmdask.writing.outputs import sizes_of, write_outputs
 from kmdask.writing.staging import publishing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from sklearn.base import BaseEstimator
 
-    from kmdask.fitting.colors import WeightedColors
+    from kmdask.fitted import Fitted
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
     from kmdask.metrics import Metrics
     from kmdask.reading.raster import Raster
+    from kmdask.reading.sources import Source
     from kmdask.storage import Place
 
 
 def compress(
     path: str | os.PathLike[str] | Any,
-    k: int,
+    k: int | None = None,
     out: str | os.PathLike[str] | None = None,
     *,
+    palette: SavedPalette | str | os.PathLike[str] | None = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -63,6 +61,7 @@ def compress(
     refine: Refine = 2,
     display: Sequence[int] | None = None,
     stretch: Sequence[float] | None = None,
+    window: Sequence[int] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     overwrite: bool = False,
     resume: bool = False,
@@ -71,7 +70,7 @@ def compress(
     progress: Progress | bool | None = None,
     performance_report: str | os.PathLike[str] | None = None,
 ) -> CompressedImage:
-    """Compress an image into a palette of `k` colours fitted to all of its pixels.
+    """Compress an image into a palette of `k` colours fitted to all of its pixels, or a given one.
 
     The image is read in chunks by the workers of a Dask cluster: once to count its colours, once to
     write everything, and where it has more than three bands or other than 8-bit ones, once for
@@ -88,10 +87,16 @@ def compress(
     k : int
         Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index.
         Up to 256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer
-        colours gets exactly its own.
+        colours gets exactly its own. Either this or `palette`.
     out : str or path-like, optional
         The bundle to write, a directory that every worker sees, or a URL (``s3://``, ``gs://``,
         ``az://``). By default the source with the ending ``.kmdask``; of a URL, in this directory.
+    palette : SavedPalette, str or path-like, optional
+        What `kmdask.fit` returned, or the path or URL of the file it wrote or of a bundle. The
+        image is then read once, by default in the palette's bands, and its colours are not counted.
+        What the fit has decided cannot be given besides: `seed`, `scale`, `pca`, `refine`,
+        `display`, `stretch`, `estimator`. As nobody knows before whether all pixels are valid, one
+        index is kept for those that are not if the source can have such.
     seed : int, default 0
         Seed of the fit, not negative.
     bands : sequence of int, optional
@@ -115,6 +120,10 @@ def compress(
     stretch : sequence of float, optional
         The percentiles that are shown as black and white; by default 2 and 98, of 8-bit pixels
         none.
+    window : sequence of int or rasterio.windows.Window, optional
+        The region of the image to take, as first column, first row, width and height in pixels;
+        its place on the map moves with it. Nothing outside is read, but blocks of the file that its
+        edges cut are. By default all.
     formats : sequence of str, default ("zarr", "tiles")
         What to write. "zarr" is the compressed image itself and must be among them; "tiles" are a
         Deep Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
@@ -146,9 +155,9 @@ def compress(
     ------
     KmdaskError
         One of its kinds: `ParameterError`, `SourceError`, `UnsupportedImageError`,
-        `EmptyImageError`, `OutputExistsError`, `OutputError` or `ClusterError`. What stood at
-        `out` stands there still, and nothing is left behind but what can be gone on from: after a
-        `ClusterError`, or with `resume`.
+        `EmptyImageError`, `OutputExistsError`, `OutputError`, `PaletteError` or `ClusterError`.
+        What stood at `out` stands there still, and nothing is left behind but what can be gone on
+        from: after a `ClusterError`, or with `resume`.
 
     Examples
     --------
@@ -164,6 +173,7 @@ def compress(
     """
     options = Options(
         k=k,
+        palette=as_saved(palette),
         seed=seed,
         bands=bands,
         nodata=nodata,
@@ -173,7 +183,10 @@ def compress(
         display=display,
         stretch=stretch,
         formats=formats,
+        window=check_window(window),
     )
+    if options.palette is not None and estimator is not None:
+        raise ParameterError("there is a palette already: leave it out, or the estimator")
     target = storage.place(default_output(path) if out is None else out)
     stages = Stages(chosen(progress))
     check_apart(path, target)
@@ -181,7 +194,7 @@ def compress(
     with (
         publishing(target, overwrite=overwrite, asked=asked, resume=resume) as staging,
         # Before a cluster is started: what cannot be opened here cannot be compressed at all.
-        nullcontext(found_at(path, bands=bands, nodata=nodata)) as source,
+        nullcontext(_found(path, options)) as source,
         connect(client) as connected,
         stages.on(connected, target.name),
         reported(performance_report, apart=target, overwrite=overwrite),
@@ -190,15 +203,20 @@ def compress(
         with stages("open"):
             raster = open_raster(
                 path,
-                bands=bands,
+                bands=wanted_bands(options),
                 nodata=nodata,
                 scratch=staging.scratch,
                 chunk=staging.chunk,
                 room=room_of(connected, source),
+                window=options.window,
             )
             stages.pixels = math.prod(raster.shape)
         run = partial(stages.run, connected)
-        fitted = staging.load() or _fit(raster, options, run, stages, estimator)
+        fitted = staging.load() or (
+            _given(raster, options, options.palette)
+            if options.palette is not None
+            else fit_rasters([raster], options, run, stages, estimator)
+        )
         raster = raster if fitted.masked else replace(raster, mask=None)
         header = _header(raster, fitted, options)
         staging.save(fitted, header, raster, stages.seconds)
@@ -241,77 +259,48 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
     return CompressedImage.read(storage.place(path))
 
 
-def _fit(
-    raster: Raster,
-    options: Options,
-    run: Callable[..., tuple[Any, ...]],
-    stages: Stages,
-    estimator: BaseEstimator | None,
-) -> Fitted:
-    """Count the colours of an open image, and fit a palette to them."""
-    pixels, window = raster.pixels, raster.window
-    check_display(options.display, raster.bands)
-    check_scale(options.scale, len(raster.bands))
-    check_pca(options.pca, len(raster.bands))
-    with stages("count"):
-        plan = survey(pixels, raster.mask, scale=options.scale, pca=options.pca, window=window)
-        tables = run(*plan.counter.table(pixels, raster.mask))
-        colors = plan.counter.colors(tables[0])
-        del tables
-        raster = raster.with_valid(colors.pixels)
-        _check_room(options, colors, masked=raster.mask is not None)
-        display = choose_display(
-            raster.bands,
-            colors,
-            pixels.dtype,
-            display=options.display,
-            stretch=options.stretch,
+def _found(path: Any, options: Options) -> Source | None:
+    try:
+        return found_at(
+            path, bands=wanted_bands(options), nodata=options.nodata, window=options.window
         )
-    with stages("fit"):
-        centers = fit_centers(
-            colors,
-            options.k,
-            seed=options.seed,
-            estimator=estimator,
-            pixels=pixels,
-            mask=raster.mask,
-            space=plan.space,
-        )
-    if plan.units is not None and options.refine != 0:
-        with stages("refine"):
-            centers = refine_centers(
-                pixels,
-                raster.mask,
-                centers,
-                space=plan.space,
-                steps=options.refine,
-                units=plan.units,
-                run=run,
-            )
-    avoid = fill_values(raster.bands) if raster.mask is not None else None
-    palette = Palette.from_centers(centers, pixels.dtype, avoid)
-    return Fitted(
-        palette=palette,
-        display=display,
-        masked=raster.mask is not None,
-        space=plan.space,
-        pixels=colors.pixels,
-        colors=len(colors),
-        exact=colors.exact,
-        peak=colors.high - colors.low,
-        metrics=measure(colors, palette, space=plan.space) if colors.exact else None,
-    )
+    except ParameterError as error:
+        if options.bands is not None or options.palette is None:
+            raise
+        msg = f"{error} (by default the bands of the palette are taken; choose others by bands=)"
+        raise ParameterError(msg) from error
+
+
+def wanted_bands(options: Options) -> Sequence[int] | None:
+    """Return the numbers of the bands to take: by default those of the palette, if one is given."""
+    if options.bands is None and options.palette is not None:
+        return options.palette.numbers
+    return options.bands
+
+
+def _given(raster: Raster, options: Options, palette: SavedPalette) -> Fitted:
+    fitted = palette.fitted(raster)
+    check_room(len(fitted.palette), masked=fitted.masked)
+    if "cog" in options.formats:
+        check_cog(len(fitted.palette) + fitted.masked)
+    return fitted
 
 
 def _header(raster: Raster, fitted: Fitted, options: Options) -> store.Header:
+    given = options.palette
+    space = None if fitted.space is None else fitted.space.to_dict()
     return store.Header(
-        k=options.k,
-        seed=options.seed,
+        k=options.colors,
+        seed=(given or options).seed,
         masked=fitted.masked,
         georef=raster.georef,
         bands=raster.bands,
         display=fitted.display.to_dict(),
-        options=options.to_dict(),
+        options={
+            **(options.to_dict() if given is None else given.options),
+            "space": space,
+            "shared": given is not None,
+        },
     )
 
 
@@ -330,12 +319,12 @@ def _report(
         source=raster.source,
         shape=(*raster.shape, fitted.palette.bands),
         dtype=str(raster.pixels.dtype),
-        valid_pixels=fitted.pixels,
+        valid_pixels=metrics.pixels,
         colors=fitted.colors,
         exact_colors=fitted.exact,
-        k=options.k,
+        k=options.colors,
         k_used=len(fitted.palette),
-        seed=options.seed,
+        seed=(options.palette or options).seed,
         mse=metrics.mse,
         peak=metrics.peak,
         psnr=metrics.psnr,
@@ -345,6 +334,8 @@ def _report(
         versions=versions(),
         digests=digests,
         dashboard=dashboard,
+        palette=None if options.palette is None else options.palette.origin,
+        window=options.window,
     )
 
 
@@ -362,6 +353,7 @@ def request(source: Any, options: Options, estimator: BaseEstimator | None) -> d
     return {
         "source": of,
         "options": repr(options),
+        "palette": None if options.palette is None else options.palette.to_json().decode(),
         "estimator": repr(estimator),
         "format": store.FORMAT_VERSION,
         "versions": versions(),
@@ -397,11 +389,3 @@ def check_apart(source: Any, target: Place) -> None:
 
 def _is_local(name: str) -> bool:
     return ":" not in name and not name.startswith("/vsi")
-
-
-def _check_room(options: Options, colors: WeightedColors, *, masked: bool) -> None:
-    """Raise a `ParameterError` if indices or a GeoTIFF cannot hold the entries there may be."""
-    entries = min(options.k, len(colors)) if colors.exact else options.k
-    check_room(entries, masked=masked)
-    if "cog" in options.formats:
-        check_cog(entries + masked)

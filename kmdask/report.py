@@ -44,11 +44,12 @@ class Report:
     valid_pixels: int
     """Pixels that are not transparent, masked or nodata."""
 
-    colors: int
-    """Different colours among the valid pixels, or cells of similar ones."""
+    colors: int | None
+    """Different colours among the valid pixels, or cells of similar ones; None if nobody counted
+    them, as the palette was there already."""
 
-    exact_colors: bool
-    """Whether `colors` are the different colours; else they are cells."""
+    exact_colors: bool | None
+    """Whether `colors` are the different colours; else they are cells, or None."""
 
     k: int
     """Palette entries asked for."""
@@ -87,6 +88,13 @@ class Report:
     dashboard: str | None = None
     """Link of the cluster's dashboard; that of a cluster of the run's own leads nowhere now."""
 
+    palette: dict[str, Any] | None = None
+    """Where a palette that was there already is from: its ``path``, None if it has none, and the
+    ``sources`` that it was fitted to. None if it was fitted to this image."""
+
+    window: tuple[int, int, int, int] | None = None
+    """The region of the source: first column, first row, width and height; None if it is all."""
+
     @property
     def ratio_source(self) -> float:
         """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""
@@ -124,6 +132,8 @@ class Report:
             del fields[derived]
         fields["shape"] = tuple(fields["shape"])
         fields["shares"] = tuple(fields["shares"])
+        window = fields.get("window")
+        fields["window"] = None if window is None else tuple(window)
         fields["psnr"] = math.inf if fields["psnr"] is None else fields["psnr"]
         return cls(**fields)
 

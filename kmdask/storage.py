@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
-from kmdask.errors import KmdaskError, ParameterError
+from kmdask.errors import KmdaskError, OutputExistsError, ParameterError, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -235,6 +235,15 @@ def upload(source: Path, place: Place) -> None:
             place.fs.put(list(found.values()), [f"{place.path}/{name}" for name in found])
         else:
             place.fs.put_file(str(source), place.path)
+
+
+def check_free(path: Place, *, overwrite: bool) -> None:
+    """Raise an `OutputExistsError` if there is a folder, or a file that is not to be replaced."""
+    with writing(path):
+        there, folder = path.exists(), path.is_dir()
+    if there and (folder or not overwrite):
+        advice = "" if folder else ", or overwrite=True (--overwrite)"
+        raise OutputExistsError(f"{str(path)!r} exists already; give another{advice}")
 
 
 def read_file(path: Place) -> bytes:

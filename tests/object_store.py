@@ -28,8 +28,8 @@ class Watched:
     """A WSGI application with an account of its requests, and rules by which some fail.
 
     A rule is a dict: ``method`` and ``has`` (a part of the path) say which requests it is about,
-    ``skip`` how many of them pass first and ``times`` how many fail then. They fail with ``status``,
-    or have their body cut to ``cut`` bytes.
+    ``skip`` how many of them pass first and ``times`` how many fail then. They fail with
+    ``status``, or have their body cut to ``cut`` bytes.
     """
 
     app: object

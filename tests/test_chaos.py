@@ -131,7 +131,7 @@ def out(tmp_path, scene):
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_workers_die(out, sources, cluster, seed):
-    client, lost = cluster
+    client, _lost = cluster
     rng = np.random.default_rng(seed)
     source = list(sources)[int(rng.integers(len(sources)))]
     options, expected = sources[source]

@@ -21,6 +21,7 @@ ERRORS = {
     "EmptyImageError": ValueError,
     "OutputError": OSError,
     "OutputExistsError": FileExistsError,
+    "PaletteError": ValueError,
     "ParameterError": ValueError,
     "SourceError": OSError,
     "SourceNotFoundError": FileNotFoundError,

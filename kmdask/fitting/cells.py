@@ -18,7 +18,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from kmdask.errors import EmptyImageError
-from kmdask.fitting.colors import WeightedColors
+from kmdask.fitting.colors import WeightedColors, added_up
 from kmdask.fitting.look import NOTHING_VALID
 from kmdask.fitting.space import product
 from kmdask.graphs import block_names, over_chunks
@@ -26,6 +26,8 @@ from kmdask.kernels.cells import Gathered, gather
 from kmdask.pixels import valid_or_all
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from dask.delayed import Delayed
 
@@ -160,6 +162,10 @@ class CellCounter:
     def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
         """Gather the pixels, lazily."""
         return over_chunks("count", _gather, _merge, [pixels, mask], self.grid)
+
+    def joined(self, tables: Sequence[Delayed]) -> Delayed:
+        """Add up the cells of several images."""
+        return added_up(_merge, tables)
 
     def colors(self, table: Delayed) -> WeightedColors:
         """Make colours of a persisted table: the mean of each cell."""

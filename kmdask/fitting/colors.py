@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import dask
 import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from kmdask.chunks import split
 from kmdask.errors import EmptyImageError
 from kmdask.fitting.look import NOTHING_VALID
-from kmdask.graphs import block_names, over_chunks
+from kmdask.graphs import block_names, merge_tasks, over_chunks
 from kmdask.kernels import colors as kernels
 from kmdask.pixels import valid_or_all
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import numpy.typing as npt
 
 ROWS = 1 << 19
@@ -81,6 +84,9 @@ class Counter(Protocol):
     def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
         """Return the result of the pass, lazily, and an array of one element per chunk."""
 
+    def joined(self, tables: Sequence[Delayed]) -> Delayed:
+        """Add up the persisted results of several images; return that of all, persisted."""
+
     def colors(self, table: Delayed) -> WeightedColors:
         """Make weighted colours of the persisted result.
 
@@ -101,6 +107,10 @@ class ColorCounter:
         """Count the colours, lazily; the result is a `ColorTable`."""
         return over_chunks("count", _count, _merge, [pixels, mask])
 
+    def joined(self, tables: Sequence[Delayed]) -> Delayed:
+        """Add up the colours of several images."""
+        return added_up(_merge, tables)
+
     def colors(self, table: Delayed) -> WeightedColors:
         """Spread a persisted `ColorTable` over blocks of rows."""
         # A group of its own for each run: they would be one, and in one span, under a plain name.
@@ -120,6 +130,17 @@ class ColorCounter:
             columns[2].append(da.from_delayed(part[2], (rows[i],), np.uint32))
         colors, counts, codes = dask.persist(*map(da.concatenate, columns))
         return WeightedColors(colors, counts, codes, pixels, low=0.0, high=255.0)
+
+
+def added_up(merge: Callable[[list[Any]], Any], tables: Sequence[Delayed]) -> Delayed:
+    """Merge persisted results in a tree; one is left as it is."""
+    if len(tables) == 1:
+        return tables[0]
+    root, tasks = merge_tasks(merge, [table.key for table in tables], "merge")
+    there: list[Any] = list(tables)
+    graph = HighLevelGraph.from_collections(root[0], tasks, dependencies=there)
+    joined: Delayed = dask.persist(Delayed(root, graph, layer=root[0]), optimize_graph=False)[0]
+    return joined
 
 
 _scratch = threading.local()

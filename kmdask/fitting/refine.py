@@ -22,7 +22,7 @@ from kmdask.kernels.nearest import moments_of_pixels
 from kmdask.pixels import checked, valid_or_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import dask.array as da
     import numpy.typing as npt
@@ -95,10 +95,28 @@ def refine_centers(
     if units is None:
         height, width = map(int, pixels.shape[:2])
         units = Units.of(first_look(pixels, mask).values, pixels.dtype, height * width)
+    images = [(pixels, mask)]
+    return refine_images(images, centers, space=space, steps=steps, units=units, run=run)
+
+
+def refine_images(
+    images: Sequence[tuple[da.Array, da.Array | None]],
+    centers: npt.NDArray[np.float64],
+    *,
+    space: Space | None,
+    steps: Refine,
+    units: Units,
+    run: Callable[..., tuple[Any, ...]],
+) -> npt.NDArray[np.float64]:
+    """Do so over the pixels of several images, each with its mask; see `refine_centers`."""
+    images = [checked(*image) for image in images]
     least = np.inf
     for _ in range(MOST_STEPS if steps == "converge" else steps):
-        step, done = over_chunks("refine", _step, _merge, [pixels, mask], centers, space, units)
-        moments: Moments = dask.compute(run(step, done)[0])[0]
+        passes = [
+            over_chunks("refine", _step, _merge, image, centers, space, units) for image in images
+        ]
+        parts = run(*(part for one in passes for part in one))[::2]
+        moments = _merge(list(dask.compute(*parts)))
         found = moments.counts > 0
         centers = centers.copy()
         centers[found] = units.values(moments.sums[found], moments.counts[found])

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import dask
+import dask.array as da
 import numpy as np
 
-from kmdask.errors import ParameterError
+from kmdask.errors import EmptyImageError, ParameterError
 from kmdask.fitting.cells import AXES, CellCounter, Grid, Units
 from kmdask.fitting.colors import ColorCounter, Counter, WeightedColors
 from kmdask.fitting.look import Look, first_look
@@ -18,7 +19,6 @@ from kmdask.pixels import checked, countable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import dask.array as da
     import numpy.typing as npt
 
     from kmdask.fitting.look import Window
@@ -86,7 +86,10 @@ def count_colors(
     array([1, 2])
     """
     pixels, mask = checked(pixels, mask)
-    counter = _counter(pixels, mask, space, None)
+    counter: Counter = ColorCounter(int(pixels.shape[2]))
+    if not countable(pixels):
+        height, width = map(int, pixels.shape[:2])
+        counter = _counter(pixels, first_look(pixels, mask), space, height * width)
     (table,) = dask.persist(counter.table(pixels, mask)[0])
     return counter.colors(table)
 
@@ -125,15 +128,42 @@ def survey(
     EmptyImageError
         If no pixel is valid.
     """
-    pixels, mask = checked(pixels, mask)
-    bands = int(pixels.shape[2])
+    return survey_images([(pixels, mask, window)], scale=scale, pca=pca)
+
+
+def survey_images(
+    images: Sequence[tuple[da.Array, da.Array | None, Window | None]],
+    *,
+    scale: Scale = None,
+    pca: int | None = None,
+) -> Survey:
+    """Do so for several images of the same bands at once; see `survey`."""
+    images = [(*checked(pixels, mask), window) for pixels, mask, window in images]
+    first = images[0][0]
+    bands = int(first.shape[2])
     check_scale(scale, bands)
     check_pca(pca, bands)
-    if countable(pixels) and pca is None and (scale is None or not isinstance(scale, str)):
+    if countable(first) and pca is None and (scale is None or not isinstance(scale, str)):
         return Survey(ColorCounter(bands), None if scale is None else Space(tuple(scale)))
-    look = first_look(pixels, mask, window)
+    look = _look(images)
     space = _space(look, scale, pca)
-    return Survey(_counter(pixels, mask, space, look), space)
+    pixels = sum(int(image[0].shape[0] * image[0].shape[1]) for image in images)
+    return Survey(_counter(first, look, space, pixels), space)
+
+
+def _look(images: Sequence[tuple[da.Array, da.Array | None, Window | None]]) -> Look:
+    """Look at every image; those without a valid pixel show nothing, unless all are such."""
+    looks = []
+    for number, image in enumerate(images, start=1):
+        try:
+            looks.append(first_look(*image))
+        except EmptyImageError:
+            if number == len(images) and not looks:
+                raise
+    return Look(
+        np.concatenate([look.values for look in looks]),
+        da.concatenate([look.rows for look in looks]),
+    )
 
 
 def check_scale(scale: object, bands: int | None = None) -> None:
@@ -195,15 +225,12 @@ def principal_axes(look: Look, space: Space | None, n: int) -> npt.NDArray[np.fl
     return axes
 
 
-def _counter(
-    pixels: da.Array, mask: da.Array | None, space: Space | None, look: Look | None
-) -> Counter:
-    if countable(pixels):
-        return ColorCounter(int(pixels.shape[2]))
-    if look is None:
-        look = first_look(pixels, mask)
-    height, width, bands = map(int, pixels.shape)
+def _counter(first: da.Array, look: Look, space: Space | None, pixels: int) -> Counter:
+    """Choose how to take the colours of images like the first, of so many pixels in all."""
+    bands = int(first.shape[2])
+    if countable(first):
+        return ColorCounter(bands)
     matrix = np.eye(bands) if space is None else space.matrix
     axes = product(matrix, principal_axes(look, space, AXES).T)
-    units = Units.of(look.values, pixels.dtype, height * width)
-    return CellCounter(Grid.of(look.values, axes, units), pixels.dtype)
+    units = Units.of(look.values, first.dtype, pixels)
+    return CellCounter(Grid.of(look.values, axes, units), first.dtype)

@@ -16,6 +16,7 @@ from kmdask.reading.arrays import cut, lay_out_array, recognise
 from kmdask.reading.plans import plan_array, plan_source, size_of
 from kmdask.reading.sources import find_source
 from kmdask.reading.spool import copied, saved
+from kmdask.reading.window import cropped, windowed
 
 __all__ = ["Raster", "open_raster", "size_of"]
 
@@ -108,6 +109,7 @@ def open_raster(
     scratch: Place | None = None,
     chunk: tuple[int, int] | None = None,
     room: int | None = None,
+    window: Sequence[int] | None = None,
 ) -> Raster:
     """Open an image for reading in chunks.
 
@@ -134,6 +136,8 @@ def open_raster(
         Rows and columns of the chunks. By default chosen to suit the file.
     room : int, optional
         Bytes of memory that each thread of the workers has: chunks are smaller if it is little.
+    window : sequence of int or rasterio.windows.Window, optional
+        The region to take, as first column, first row, width and height in pixels. By default all.
 
     Returns
     -------
@@ -148,8 +152,8 @@ def open_raster(
     UnsupportedImageError
         If its data type or its bands are not supported.
     ParameterError
-        If a band is asked for that is not there, `nodata` cannot occur, or the source is nothing
-        that can be opened.
+        If a band is asked for that is not there, `nodata` cannot occur, the window is not inside,
+        or the source is nothing that can be opened.
 
     Examples
     --------
@@ -158,17 +162,19 @@ def open_raster(
     >>> raster.pixels.shape, raster.mask.shape
     ((6, 7, 2), (6, 7))
     """
-    found = found_at(source, bands=bands, nodata=nodata)
-    if found is None:
-        given = recognise(source)
-        layout = lay_out_array(given, bands=bands, nodata=nodata)
-        if isinstance(given.data, da.Array):
-            pixels, mask = cut(given, layout, plan_array(given.name, layout, room))
-            return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
-        stored = saved(np.asarray(given.data), given.name, layout, given.georef, scratch)
-        raster = _from_source(stored, given.name, scratch, _planned(stored, chunk, room))
-        return replace(raster, source_bytes=0)
-    return _from_source(found, os.fspath(source), scratch, _planned(found, chunk, room))
+    found = found_at(source, bands=bands, nodata=nodata, window=window)
+    if found is not None:
+        raster = _from_source(found, os.fspath(source), scratch, _planned(found, chunk, room))
+        # How many bytes of a file a region of it takes is not known.
+        return raster if window is None else replace(raster, source_bytes=0)
+    given = recognise(source)
+    given, layout = cropped(given, lay_out_array(given, bands=bands, nodata=nodata), window)
+    if isinstance(given.data, da.Array):
+        pixels, mask = cut(given, layout, plan_array(given.name, layout, room))
+        return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
+    stored = saved(np.asarray(given.data), given.name, layout, given.georef, scratch)
+    raster = _from_source(stored, given.name, scratch, _planned(stored, chunk, room))
+    return replace(raster, source_bytes=0)
 
 
 def found_at(
@@ -176,6 +182,7 @@ def found_at(
     *,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
+    window: Sequence[int] | None = None,
 ) -> Source | None:
     """Find what `open_raster` would open at a path, and read nothing; None of an array."""
     if not isinstance(source, str | os.PathLike):
@@ -183,7 +190,7 @@ def found_at(
     name = os.fspath(source)
     if not isinstance(name, str):
         raise ParameterError(f"source is a path as str; got {name!r}")
-    return find_source(everywhere(name), bands=bands, nodata=nodata)
+    return windowed(find_source(everywhere(name), bands=bands, nodata=nodata), window)
 
 
 def _planned(source: Source, chunk: tuple[int, int] | None, room: int | None) -> ReadPlan:

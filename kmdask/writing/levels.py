@@ -73,16 +73,18 @@ def pyramid(
     """
     level = Level(*checked(pixels, mask))
     side = _side(level)
+    level = _joined(level, TILE, side)
     halvings = 0
     while True:
-        level = _joined(level, TILE, side)
         yield level
         if level.shape == (1, 1):
             return
-        if halvings and receipts is not None and not _fits(level, 2 * TILE):
-            level = _kept(level, halvings, receipts)
         level = _halved(_joined(level, 2 * TILE, side))
         halvings += 1
+        # Joined now, before it is encoded and written: that is less work for the scheduler.
+        if not _fits(level, 2 * TILE):
+            kept = level if receipts is None else _kept(level, halvings, receipts)
+            level = _joined(kept, 2 * TILE, side)
 
 
 def _side(level: Level) -> int:
@@ -132,7 +134,8 @@ def _halved(level: Level) -> Level:
         tuple(ceil_div(size, 2) for size in rows),
         tuple(ceil_div(size, 2) for size in columns),
     )
-    pixels = da.blockwise(
+    # Not map_blocks: it would take a mask of three axes, and cutting one a task for each block.
+    pixels: da.Array = da.blockwise(
         _halve,
         "yxb",
         level.pixels,
