@@ -146,8 +146,6 @@ def out(tmp_path, scene):
     return out
 
 
-def lost_of(c): return c[1].workers  # noqa
-
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_workers_die(out, sources, cluster, seed):
     client, _ = cluster
@@ -158,7 +156,7 @@ def test_workers_die(out, sources, cluster, seed):
     plugin = Chaos(seed, float(rng.uniform(0.02, 0.5)), MODES[seed % len(MODES)])
     before = contents(out)
     revive(client)
-    told = None; t0=time.time()  # noqa
+    told = None
     try:
         kmdask.compress(
             source,
@@ -170,7 +168,6 @@ def test_workers_die(out, sources, cluster, seed):
         )
     except kmdask.KmdaskError as error:
         told = error
-    print(seed, MODES[seed % len(MODES)], stage, source.name, lost_of(cluster), repr(told)[:300], time.time()-t0)  # noqa
     assert contents(out) == (expected if told is None else before), told
     if isinstance(told, kmdask.ClusterError) and len(list(out.parent.iterdir())) > 1:
         revive(client)
