@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -34,7 +34,7 @@ from kmdask.writing.outputs import sizes_of, write_outputs
 from kmdask.writing.staging import publishing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sklearn.base import BaseEstimator
 
@@ -200,7 +200,7 @@ def compress(
         reported(performance_report, apart=target, overwrite=overwrite),
     ):
         check_workers(connected, source, staging.scratch, target)
-        with stages("open"):
+        with stages("open"), _bands_explained(options):
             raster = open_raster(
                 path,
                 bands=wanted_bands(options),
@@ -260,10 +260,17 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
 
 
 def _found(path: Any, options: Options) -> Source | None:
-    try:
+    with _bands_explained(options):
         return found_at(
             path, bands=wanted_bands(options), nodata=options.nodata, window=options.window
         )
+
+
+@contextmanager
+def _bands_explained(options: Options) -> Iterator[None]:
+    """Say where bands come from that nobody asked for."""
+    try:
+        yield
     except ParameterError as error:
         if options.bands is not None or options.palette is None:
             raise
