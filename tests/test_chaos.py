@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
-import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster, SchedulerPlugin
@@ -25,7 +24,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 import kmdask
 from kmdask.progress import Silent
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(120)]
 
 ROUNDS, WORKERS = 20, 3
 MODES = ("sys.exit", "graceful", "segfault")
@@ -70,7 +69,8 @@ class Slow(Silent):
     def stage(self, name):
         if name == self.target:
             workers = list(self.client.scheduler_info(n_workers=-1)["workers"])
-            chosen = sorted(workers)[: int(self.rng.integers(1, 3))]
+            # One is left: were all gone at once, and their nannies too, a run would wait for more.
+            chosen = sorted(workers)[: int(self.rng.integers(1, max(2, len(workers))))]
             self.client.run(take, self.plugin, workers=chosen, on_error="ignore", wait=False)
         yield
 
@@ -105,9 +105,7 @@ def sources(tmp_path_factory, scene, write_raster):
 
 @pytest.fixture(scope="module")
 def cluster():
-    settings = {"distributed.deploy.lost-worker-timeout": "5s"}
     with (
-        dask.config.set(settings),
         LocalCluster(
             n_workers=WORKERS,
             threads_per_worker=1,

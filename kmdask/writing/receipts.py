@@ -124,11 +124,11 @@ def _kept(
 ) -> npt.NDArray[Any]:
     """Do work, and keep the result as the last act."""
     result = work(*args, **kwargs)
-    content = io.BytesIO()
-    np.save(content, result, allow_pickle=False)
-    content.write(_checksum(content.getbuffer()))
+    file = io.BytesIO()
+    np.save(file, result, allow_pickle=False)
+    content = file.getvalue()
     with writing(path):
-        storage.write_file(path, content.getvalue())
+        storage.write_file(path, content + _checksum(content))
     return result
 
 
@@ -144,7 +144,7 @@ def _load(path: Place) -> npt.NDArray[Any]:
     return array
 
 
-def _checksum(content: memoryview) -> bytes:
+def _checksum(content: bytes | memoryview) -> bytes:
     return zlib.crc32(content).to_bytes(CHECKSUM, "little")
 
 
