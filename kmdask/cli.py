@@ -306,7 +306,7 @@ def decompress(
 
     told = set_up(quiet=quiet, verbose=verbose)
     with plain_errors():
-        path = storage.place(dst)
+        path = storage.output_place(dst)
         image = colors.Decoded.open(storage.place(bundle))
         colors.decompress(image, path, cog=cog, overwrite=overwrite, progress=told)
         result = {"path": dst, "bytes": storage.size_of(path)}
@@ -328,7 +328,7 @@ def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> 
     with plain_errors():
         cluster = chosen(**where)
         from kmdask.doctor import examine
-        from kmdask.pipeline import default_output
+        from kmdask.request import default_output
 
         # After Dask is loaded, which sets up logging of its own.
         set_up(quiet=True, verbose=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from distributed import Client
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Connection", "Local", "Remote", "connect"]
 
@@ -168,11 +171,7 @@ _before: dict[str, str] = {}
 def _using(client: Client) -> Iterator[None]:
     """Make a client the current one of this thread, once its cluster has a worker."""
     global _entered  # noqa: PLW0603
-    try:
-        client.wait_for_workers(1, timeout=clusters.PATIENCE)
-    except TimeoutError as error:
-        msg = f"the cluster {client!r} has no workers; start some with `dask worker`"
-        raise ClusterError(msg) from error
+    _wait_for_a_worker(client)
     # The setting that clients become current by is one for all threads. Blocks in several of them
     # do not end in the order that they began in, so what was set before waits for the last.
     with _entering:
@@ -186,6 +185,24 @@ def _using(client: Client) -> Iterator[None]:
         with _entering:
             _entered -= 1
             dask.config.set(_before if _entered == 0 else {"scheduler": "dask.distributed"})
+
+
+def _wait_for_a_worker(client: Client) -> None:
+    if client.nthreads():
+        return
+    # Something to do: clusters that adapt start no worker for nothing.
+    waiting = client.submit(int, pure=False)
+    try:
+        client.wait_for_workers(1, timeout=clusters.PATIENCE)
+    except TimeoutError:
+        logger.warning("%s has no workers yet: waiting for one", address_of(client))
+        try:
+            client.wait_for_workers(1, timeout=clusters.QUEUEING)
+        except TimeoutError as error:
+            msg = f"the cluster {client!r} has no workers; start some with `dask worker`"
+            raise ClusterError(msg) from error
+    finally:
+        waiting.release()
 
 
 def _current_client() -> Client | None:

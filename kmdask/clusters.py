@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 DASHBOARD_PORT = 8787
 
+QUEUEING = 600
+"""Seconds that a cluster without workers may take to start one: batch systems let jobs wait."""
+
 PATIENCE = 10
 """Seconds that a scheduler may take to answer."""
 

@@ -26,6 +26,7 @@ from kmdask.errors import KmdaskError, writing
 from kmdask.machines import check_disk, check_libraries, check_memory
 from kmdask.probes import Room
 from kmdask.reading.raster import found_at
+from kmdask.writing.store import is_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,11 +130,15 @@ def _free_place(checks: list[Check], out: Any) -> Place | None:
     if out is None:
         return None
     try:
-        target = storage.place(out)
+        target = storage.output_place(out)
         with storage.reaching(target):
             there = os.path.lexists(target) if isinstance(target, Path) else target.exists()
     except (KmdaskError, OSError) as error:
         checks.append(Check("output", "fail", str(error)))
+        return None
+    if there and not is_bundle(target):
+        text = f"{str(target)!r} is no kmdask bundle and never overwritten; give another output"
+        checks.append(Check("output", "fail", text))
         return None
     text = f"{str(target)!r} " + ("exists already: a run needs --overwrite" if there else "is free")
     checks.append(Check("output", "warn" if there else "ok", text))
@@ -216,7 +221,9 @@ def _beside(out: Place | None) -> Iterator[Place | None]:
     if out is None:
         yield None
         return
-    folder = out.parent / f".{out.name}.doctor-{uuid.uuid4().hex[:8]}"
+    name = f".{out.name}.doctor-{uuid.uuid4().hex[:8]}"
+    # Where a run writes: credentials for an object store may be for the name of the output alone.
+    folder = out.parent / name if isinstance(out, Path) else out / name
     with writing(out):
         if isinstance(folder, Path):
             folder.mkdir()

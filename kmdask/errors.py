@@ -5,6 +5,7 @@ Every message says what was asked, the value that was got, the limit, and what t
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from contextlib import contextmanager
@@ -36,8 +37,31 @@ __all__ = [
 SUPPORTED = "images of one band or more, of integers or floats of 8 to 64 bits"
 
 
+SECRETS = re.compile(
+    r"(?<=://)[^/@\s'\"]+@|(?<=[^\s?])\?[^\s'\"]*(?:sig|token|key|credential)[^\s'\"]*",
+    re.IGNORECASE,
+)
+"""What a URL may hold besides a name: user and password, and the query of a signed one."""
+
+
+def without_secrets(text: str) -> str:
+    """Take passwords and signatures out of the URLs in a text.
+
+    Examples
+    --------
+    >>> without_secrets("'https://me:word@example.org/a.tif?X-Amz-Signature=f00' is not there")
+    "'https://example.org/a.tif' is not there"
+    """
+    return SECRETS.sub("", text) if "://" in text or "/vsi" in text else text
+
+
 class KmdaskError(Exception):
     """Base class of every error that kmdask raises on purpose."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(
+            *(without_secrets(each) if isinstance(each, str) else each for each in args)
+        )
 
 
 class ParameterError(KmdaskError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kmdask.checks import told_of
-from kmdask.chunks import CHUNK, COPIES, TABLE, process_bytes, task_bytes
+from kmdask.chunks import TABLE, TILE, process_bytes, task_bytes
 from kmdask.errors import ClusterError
 from kmdask.reading.plans import plan_source, sample_bytes
 from kmdask.report import LIBRARIES
@@ -23,9 +23,6 @@ Finding: TypeAlias = "tuple[Literal['ok', 'warn', 'fail'], str]"
 
 STRICT = ("python", "dask", "distributed")
 """What has to be the same for the machines to understand each other at all."""
-
-SMALLEST = task_bytes(CHUNK * CHUNK, 3, 1)
-"""Bytes that a thread takes at least for an image of some size."""
 
 
 def check_libraries(client: Client) -> Finding:
@@ -109,9 +106,13 @@ def room_of(client: Client, source: Source | None) -> int | None:
         If a worker has too little for the smallest chunks: it would stand still for ever.
     """
     raw = 0 if source is None else source.shape[0] * source.shape[1] * sample_bytes(source)
-    process, least = process_bytes(raw), min(SMALLEST, COPIES * raw + TABLE)
+    process, least = process_bytes(raw), TABLE
+    if source is not None:
+        bands, itemsize = len(source.bands), source.dtype.itemsize
+        pixels = min(TILE * TILE, source.shape[0] * source.shape[1])
+        least = task_bytes(pixels, bands, itemsize, masked=source.masked)
     rooms, short = [], {}
-    for who, (limit, threads) in client.run(_limits).items():
+    for who, (limit, threads) in client.run(_limits, on_error="ignore").items():
         if limit is None:
             continue
         rooms.append((limit - process) // threads)

@@ -119,7 +119,7 @@ def fit(
         window=check_window(window),
     )
     paths = list(path) if isinstance(path, list | tuple) else [path]
-    target = None if out is None else storage.place(out)
+    target = None if out is None else storage.output_place(out)
     if target is not None:
         storage.check_free(target, overwrite=overwrite)
     stages = Stages(chosen(progress))

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
-import os
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-
-import dask
 
 from kmdask import storage
 from kmdask.checks import check_workers
 from kmdask.client import Connection, connect
-from kmdask.errors import ParameterError
+from kmdask.errors import ParameterError, without_secrets
 from kmdask.image import CompressedImage
 from kmdask.machines import room_of
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import check_room
 from kmdask.palette_fit import fit_rasters
 from kmdask.progress import Progress, chosen
-from kmdask.reading.raster import everywhere, found_at, open_raster
+from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import check_window
 from kmdask.report import Report, versions
+from kmdask.request import check_apart, default_output, request
 from kmdask.saved_palette import SavedPalette, as_saved
 from kmdask.stages import Stages
 from kmdask.watching import performance_report as reported
@@ -34,6 +31,7 @@ from kmdask.writing.outputs import sizes_of, write_outputs
 from kmdask.writing.staging import publishing
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
 
     from sklearn.base import BaseEstimator
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from kmdask.metrics import Metrics
     from kmdask.reading.raster import Raster
     from kmdask.reading.sources import Source
-    from kmdask.storage import Place
 
 
 def compress(
@@ -187,7 +184,7 @@ def compress(
     )
     if options.palette is not None and estimator is not None:
         raise ParameterError("there is a palette already: leave it out, or the estimator")
-    target = storage.place(default_output(path) if out is None else out)
+    target = storage.output_place(default_output(path) if out is None else out)
     stages = Stages(chosen(progress))
     check_apart(path, target)
     asked = request(path, options, estimator)
@@ -323,7 +320,7 @@ def _report(
     dashboard: str | None,
 ) -> Report:
     return Report(
-        source=raster.source,
+        source=without_secrets(raster.source),
         shape=(*raster.shape, fitted.palette.bands),
         dtype=str(raster.pixels.dtype),
         valid_pixels=metrics.pixels,
@@ -344,55 +341,3 @@ def _report(
         palette=None if options.palette is None else options.palette.origin,
         window=options.window,
     )
-
-
-def request(source: Any, options: Options, estimator: BaseEstimator | None) -> dict[str, Any]:
-    """Return what decides a bundle, ready for JSON: a run goes on only with the same.
-
-    Of a file its name, size and time; of an array what it is computed from.
-    """
-    if isinstance(source, str | os.PathLike):
-        name = everywhere(os.fspath(source))
-        there = name.partition("::")[0]
-        of = [name, storage.version_of(storage.place(there)) if storage.is_there(there) else ""]
-    else:
-        of = [dask.base.tokenize(source)]
-    return {
-        "source": of,
-        "options": repr(options),
-        "palette": None if options.palette is None else options.palette.to_json().decode(),
-        "estimator": repr(estimator),
-        "format": store.FORMAT_VERSION,
-        "versions": versions(),
-    }
-
-
-def default_output(source: Any) -> Path:
-    """Name the bundle of a source: beside it with another ending; of a URL, in this directory."""
-    if not isinstance(source, str | os.PathLike):
-        raise ParameterError(
-            f"an array has no name to call the output by; give out= (got a {type(source).__name__})"
-        )
-    # The name of an array in a group comes after "::" and is none of a file.
-    name = os.fspath(source).partition("::")[0]
-    path = Path(name) if _is_local(name) else Path(PurePosixPath(name).name)
-    if not path.name:
-        raise ParameterError(f"{name!r} has no name to call the output by; give one")
-    return path.with_suffix(".kmdask")
-
-
-def check_apart(source: Any, target: Place) -> None:
-    """Raise a `ParameterError` if a source lies in the bundle that is to be written."""
-    if not isinstance(source, str | os.PathLike):
-        return
-    name = os.fspath(source).partition("::")[0]
-    if not (_is_local(name) or storage.is_url(name)):
-        return
-    path = storage.place(name)
-    if target in path.parents or (target == path and path.is_dir()):
-        msg = f"the source {name!r} lies in the output {str(target)!r}; give another"
-        raise ParameterError(msg)
-
-
-def _is_local(name: str) -> bool:
-    return ":" not in name and not name.startswith("/vsi")

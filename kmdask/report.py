@@ -18,6 +18,7 @@ LIBRARIES = (
     "deflate",
     "distributed",
     "numba",
+    "numcodecs",
     "numpy",
     "pillow",
     "rasterio",
@@ -129,7 +130,7 @@ class Report:
         """Rebuild from the result of `to_json`."""
         fields = json.loads(content)
         for derived in ("ratio_source", "ratio_raw", "bits_per_pixel", OWN):
-            del fields[derived]
+            fields.pop(derived, None)
         fields["shape"] = tuple(fields["shape"])
         fields["shares"] = tuple(fields["shares"])
         window = fields.get("window")

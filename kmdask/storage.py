@@ -13,6 +13,7 @@ every worker needs them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -100,6 +101,11 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
     protocol = protocol.lower()
     if not rest.strip("/"):
         raise ParameterError(f"{name!r} names no bucket; give one, as {protocol}://bucket/name")
+    if protocol not in READ_ONLY and "@" in rest.partition("/")[0]:
+        raise ParameterError(
+            f"{name!r} has credentials in it, which would be told to everyone who sees it; leave "
+            "them to the environment"
+        )
     from upath import UPath
 
     options = dict(OPTIONS) if protocol not in READ_ONLY else _web_options()
@@ -113,12 +119,43 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
         advice = f'pip install "kmdask[{extra}]"' if extra else f"install it: {error}"
         msg = f"{name!r} needs a package that is not installed, here or on a worker; {advice}"
         raise ParameterError(msg) from error
-    except ValueError as error:
+    except Exception as error:
+        # Each file system has errors of its own for what it does not like.
         msg = (
             f"{name!r} cannot be opened: {error}; give a path, or a URL of a protocol that fsspec "
             "knows and of which the environment has the credentials"
         )
         raise ParameterError(msg) from error
+    return found
+
+
+def output_place(path: str | os.PathLike[str]) -> Place:
+    """Return the place that is to be written to.
+
+    Raises
+    ------
+    ParameterError
+        If it is a URL where nothing can be written, or of a bucket as a whole.
+
+    Examples
+    --------
+    >>> output_place("memory://scenes/scene.kmdask").name
+    'scene.kmdask'
+    >>> output_place("https://example.org/scene.kmdask")
+    Traceback (most recent call last):
+    kmdask.errors.ParameterError: 'https://example.org/scene.kmdask' can be read and not written...
+    """
+    name = os.fspath(path)
+    found = place(path)
+    if isinstance(found, Path):
+        return found
+    protocol, _, rest = name.partition("://")
+    if protocol.lower() in READ_ONLY:
+        msg = f"{name!r} can be read and not written; give a path, or a URL of an object store"
+        raise ParameterError(msg)
+    if "/" not in rest.strip("/") or "//" in rest:
+        msg = f"{name!r} is no name in a bucket; give one, as {protocol}://bucket/name"
+        raise ParameterError(msg)
     return found
 
 
@@ -261,6 +298,12 @@ def exists(place: Place) -> bool:
         return bool(place.fs.exists(place.path))
 
 
+def is_file(place: Place) -> bool:
+    """Whether there is a file, and no folder."""
+    with reaching(place):
+        return place.is_file()
+
+
 def names(folder: Place) -> set[str]:
     """Names of what is in a folder; none if there is no such folder."""
     with reaching(folder):
@@ -324,13 +367,26 @@ def version_of(place: Place) -> str:
     """Return what changes when the content of a file or a folder does; "" if that is not known."""
     with suppress(OSError, NotImplementedError), reaching(place):
         if not isinstance(place, Path):
-            return str(place.fs.ukey(place.path))
+            told = place.fs.info(place.path)
+            if told["type"] != "directory":
+                return _tags(told)
+            below = place.fs.find(place.path, detail=True).items()
+            tags = [(name, _tags(each)) for name, each in below]
+            return hashlib.sha256(repr(tags).encode()).hexdigest()
         files = [place, *place.rglob("*")] if place.is_dir() else [place]
         facts = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
         return str(
             (len(facts), sum(size for size, _ in facts), max((t for _, t in facts), default=0))
         )
     return ""
+
+
+def _tags(told: dict[str, Any]) -> str:
+    """What a file system says of an object that changes with its content; "" if nothing does."""
+    changing = {"etag", "content-md5", "md5", "lastmodified", "last_modified", "updated", "created"}
+    told = {name.lower().replace("last-m", "lastm"): fact for name, fact in told.items()}
+    tags = [str(told[name]) for name in sorted(changing & told.keys()) if told[name]]
+    return " ".join([*tags, str(told.get("size"))]) if tags else ""
 
 
 def zarr_store(place: Place) -> Store:

@@ -121,7 +121,8 @@ def verify(
     except BundleError as error:
         if not storage.exists(bundle / store.REPORT):
             raise
-        return (Problem(store.IMAGE, str(error)),)
+        part = store.REPORT if f": {store.REPORT}:" in str(error) else store.IMAGE
+        return (Problem(part, str(error)),)
     problems = {*_report_problems(image), *_digest_problems(image)}
     stages = Stages(chosen(progress), pixels=math.prod(image.shape[:2]))
     with connect(client) as connected, stages.on(connected, bundle.name):
@@ -173,13 +174,7 @@ def _index_problems(image: CompressedImage, run: Any) -> set[Problem]:
     height, width, _ = image.shape
     entries = len(image.palette) + (image.nodata is not None)
     path = image.path / store.IMAGE / store.INDICES
-    boxes = [
-        _Box(
-            range(top, min(top + SHARD, height), CHUNK),
-            range(left, min(left + SHARD, width), CHUNK),
-        )
-        for top, left in product(range(0, height, SHARD), range(0, width, SHARD))
-    ]
+    boxes = [_Box(*firsts) for firsts in product(_starts(height), _starts(width))]
     found, counts = _gathered(run, [delayed(_check_chunks)(path, box, entries) for box in boxes])
     if found:
         return found

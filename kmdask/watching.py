@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmdask import storage
 from kmdask.errors import ParameterError, writing
 from kmdask.writing.publish import Kind, check_free, publishing
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
 
     from distributed import Client, Scheduler
@@ -29,7 +30,7 @@ LOOK_SECONDS = 2.0
 LAST_ANSWER_SECONDS = 5.0
 """How long to wait, at the end, for an answer that is still to come."""
 
-REPORT = Kind("performance report", os.path.isfile)
+REPORT = Kind("performance report", storage.is_file)
 ENDING = ".html"
 
 

@@ -170,7 +170,9 @@ def open_raster(
     given = recognise(source)
     given, layout = cropped(given, lay_out_array(given, bands=bands, nodata=nodata), window)
     if isinstance(given.data, da.Array):
-        pixels, mask = cut(given, layout, plan_array(given.name, layout, room))
+        plan = plan_array(given.name, layout, room)
+        plan = plan if chunk is None else replace(plan, chunk=chunk)
+        pixels, mask = cut(given, layout, plan)
         return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
     stored = saved(np.asarray(given.data), given.name, layout, given.georef, scratch)
     raster = _from_source(stored, given.name, scratch, _planned(stored, chunk, room))

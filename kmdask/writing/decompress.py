@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from kmdask import storage
 from kmdask.bands import fill_values
 from kmdask.chunks import CHUNK, SHARD, TILE
 from kmdask.errors import ParameterError, writing
@@ -184,7 +184,7 @@ def decompress(
         raise ParameterError(f"a COG is a GeoTIFF, .tif or .tiff; got {str(path)!r}")
     write, kind = _write_zarr, Kind("zarr group", _is_zarr)
     if ending in TIFF_ENDINGS:
-        write, kind = write_cog if cog else write_geotiff, Kind("file", os.path.isfile)
+        write, kind = write_cog if cog else write_geotiff, Kind("file", storage.is_file)
     progress = progress or Silent()
     with publishing(path, kind, overwrite=overwrite) as partial, progress.stage("decode"):
         write(image, partial, path, progress)
@@ -221,9 +221,9 @@ def _create_mask(group: Any, image: Decoded) -> Any:
     )
 
 
-def _is_zarr(path: Path) -> bool:
+def _is_zarr(path: Place) -> bool:
     try:
-        zarr.open(path, mode="r")
+        zarr.open(storage.zarr_store(path), mode="r")
     except OPENING_ERRORS:
         return False
     return True

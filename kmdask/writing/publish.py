@@ -40,7 +40,7 @@ class Kind:
     name: str
     """What to call it in messages."""
 
-    found_at: Callable[[Path], bool]
+    found_at: Callable[[Place], bool]
     """Whether one stands at a path. Anything else there is never replaced."""
 
 
@@ -54,7 +54,7 @@ def publishing(out: Place, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
         Where the output is to stand.
     kind : Kind
     overwrite : bool
-        Whether one of this kind that stands there may be replaced; in an object store, anything.
+        Whether one of this kind that stands there may be replaced.
 
     Yields
     ------
@@ -69,7 +69,7 @@ def publishing(out: Place, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
         If the output cannot be put there.
     """
     if not isinstance(out, Path):
-        with _uploading(out, overwrite=overwrite) as partial:
+        with _uploading(out, kind, overwrite=overwrite) as partial:
             yield partial
         return
     check_free(out, kind, overwrite=overwrite)
@@ -82,16 +82,18 @@ def publishing(out: Place, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _uploading(out: Place, *, overwrite: bool) -> Iterator[Path]:
+def _uploading(out: Place, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
     with writing(out):
-        if out.exists() and not overwrite:
-            raise OutputExistsError(exists_already(out))
+        check_free(out, kind, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="kmdask-") as folder:
         partial = Path(folder) / out.name
         yield partial
         with writing(out):
-            storage.remove(out)
+            before = storage.files(out) if partial.is_dir() else set()
             storage.upload(partial, out)
+            # What the old one had and the new one has not.
+            for name in before - storage.files(partial):
+                storage.remove(out / name)
 
 
 def exists_already(out: Place) -> str:
@@ -120,9 +122,9 @@ def warn_of(left: list[Path]) -> None:
                        "remove it if none is going", path)  # fmt: skip
 
 
-def check_free(out: Path, kind: Kind, *, overwrite: bool) -> None:
+def check_free(out: Place, kind: Kind, *, overwrite: bool) -> None:
     """Raise an `OutputExistsError` if something stands at a path that may not be replaced."""
-    if not os.path.lexists(out):
+    if not (os.path.lexists(out) if isinstance(out, Path) else storage.exists(out)):
         return
     if not overwrite:
         raise OutputExistsError(exists_already(out))

@@ -15,7 +15,7 @@ import json
 import logging
 import uuid
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,9 @@ class Staging:
     @property
     def receipts(self) -> Receipts:
         """What the earlier run has written, and where this one keeps what it has."""
-        return Receipts.found(self.scratch / RECEIPTS)
+        # A task of a run that was asked something else may still be going, and keeps its own.
+        folder = self.scratch / f"{RECEIPTS}-{_checksum(self.asked):08x}"
+        return Receipts(folder) if self.earlier is None else Receipts.found(folder)
 
     def start(self) -> None:
         """Say that the directory is taken."""
@@ -130,7 +132,7 @@ class Staging:
                 storage.remove(self.scratch)
                 if not self.replaces:
                     self.clear()
-            storage.make_folder(self.scratch / RECEIPTS)
+            storage.make_folder(self.receipts.folder)
             _dump(self.path / RUN, {"run": self.run, "asked": self.asked})
 
     def load(self) -> Fitted | None:
@@ -160,7 +162,7 @@ class Staging:
             for name in sorted(storage.names(self.path), key=lambda name: name != store.REPORT):
                 if name not in {RUN, store.SCRATCH}:
                     storage.remove(self.path / name)
-                self.replaces = False
+                    self.replaces = False
 
     def finish(self, report: Report) -> None:
         """Finish the bundle; its report is what says that it is."""
@@ -243,7 +245,8 @@ def _beside(out: Path, asked: dict[str, Any], *, overwrite: bool, resume: bool) 
 def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: bool) -> Staging:
     """Take the target itself, in an object store where nothing can be renamed."""
     with writing(out):
-        there = storage.names(out)
+        # What a late task of a run that is over has left there is no bundle, and nothing else.
+        there = storage.names(out) - {store.SCRATCH, "", out.name}
         begun = _load(out / RUN) if RUN in there else {}
     finished = store.REPORT in there
     if begun and not finished:
@@ -252,7 +255,7 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
             raise OutputExistsError(
                 f"{str(out)!r} is half written, by a run that is still going or was cut off: "
                 "resume=True (--resume) goes on if the same is asked, overwrite=True (--overwrite) "
-                "begins anew"
+                "begins anew; be sure that the other run has ended"
             )
         return Staging(out, asked, earlier=_earlier(out, asked) if again else None)
     if there and not (finished and store.IMAGE in there):
@@ -287,17 +290,24 @@ def _remove(staging: Staging) -> None:
     if remote and staging.finished:
         return
     try:
-        if _load(staging.path / RUN).get("run", staging.run) != staging.run:
-            return
+        run = _load(staging.path / RUN).get("run")
     except OSError:
-        if remote:
-            return
+        run = None
+    # In its place nothing is this run's that does not say so; a hidden directory is, as a rule.
+    if run != staging.run and (remote or run is not None):
+        return
     if staging.replaces:
         # The finished bundle that was to be replaced in its place is still whole.
         publish.remove(staging.scratch)
         publish.remove(staging.path / RUN)
-    else:
+    elif isinstance(staging.path, Path):
         publish.remove(staging.path)
+    else:
+        # Last what says whose this is: the removal, too, may be cut off.
+        with suppress(OSError):
+            for name in storage.names(staging.path) - {RUN}:
+                publish.remove(staging.path / name)
+        publish.remove(staging.path / RUN)
 
 
 def _dump(path: Place, fields: dict[str, Any]) -> None:
