@@ -13,4 +13,4 @@ def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(autouse=True)
 def _on_any_port(monkeypatch: pytest.MonkeyPatch) -> None:
     # Somebody else on this machine may be about to take the usual port.
-    monkeypatch.setattr("kmdask.clusters.DASHBOARD_PORT", 0)
+    monkeypatch.setattr("kmdask.connecting.clusters.DASHBOARD_PORT", 0)

@@ -1,7 +1,7 @@
 from .bands import Band as Band
-from .client import connect as connect
-from .clusters import Local as Local
-from .clusters import Remote as Remote
+from .connecting.client import connect as connect
+from .connecting.clusters import Local as Local
+from .connecting.clusters import Remote as Remote
 from .display import Colormap as Colormap
 from .display import Display as Display
 from .errors import BundleError as BundleError

@@ -327,7 +327,7 @@ def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> 
     """
     with plain_errors():
         cluster = chosen(**where)
-        from kmdask.doctor import examine
+        from kmdask.connecting.doctor import examine
         from kmdask.request import default_output
 
         # After Dask is loaded, which sets up logging of its own.

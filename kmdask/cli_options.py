@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kmdask.clusters import Local, Remote
+    from kmdask.connecting.clusters import Local, Remote
 
 CONNECTING = (
     "scheduler",
@@ -77,7 +77,7 @@ def chosen(
         )
     if scheduler is not None and scheduler_file is not None:
         raise click.UsageError("--scheduler and --scheduler-file name one thing; give one of them")
-    from kmdask.clusters import Local, Remote
+    from kmdask.connecting.clusters import Local, Remote
 
     if asked_there:
         return Remote(scheduler_file if scheduler is None else scheduler, **tls)

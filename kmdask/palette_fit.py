@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from kmdask import storage
 from kmdask.bands import fill_values
-from kmdask.checks import check_readers
-from kmdask.client import Connection, connect
+from kmdask.connecting.checks import check_readers
+from kmdask.connecting.client import Connection, connect
+from kmdask.connecting.machines import room_of
 from kmdask.display import check_display, choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
-from kmdask.machines import room_of
 from kmdask.metrics import measure
 from kmdask.options import Options
 from kmdask.palette import Palette, check_room

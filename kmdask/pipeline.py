@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kmdask import storage
-from kmdask.checks import check_workers
-from kmdask.client import Connection, connect
+from kmdask.connecting.checks import check_workers
+from kmdask.connecting.client import Connection, connect
+from kmdask.connecting.machines import room_of
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.image import CompressedImage
-from kmdask.machines import room_of
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import check_room
 from kmdask.palette_fit import fit_rasters

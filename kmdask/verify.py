@@ -18,7 +18,7 @@ from PIL import Image
 
 from kmdask import storage
 from kmdask.chunks import CHUNK, SHARD, TILE, level_shapes
-from kmdask.client import connect
+from kmdask.connecting.client import connect
 from kmdask.errors import BundleError
 from kmdask.image import CompressedImage
 from kmdask.progress import chosen
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from dask.delayed import Delayed
 
-    from kmdask.client import Connection
+    from kmdask.connecting.client import Connection
     from kmdask.progress import Progress
     from kmdask.storage import Place
 

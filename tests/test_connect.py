@@ -98,7 +98,7 @@ def test_options_that_contradict_each_other(source, arguments):
 
 
 def test_a_source_that_is_not_there_is_noticed_before_a_cluster_is_started(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmdask.clusters.Local.started", None)
+    monkeypatch.setattr("kmdask.connecting.clusters.Local.started", None)
     with pytest.raises(kmdask.SourceNotFoundError, match="missing"):
         kmdask.compress(tmp_path / "missing.tif", 2)
     assert list(tmp_path.iterdir()) == []
@@ -224,7 +224,7 @@ def test_tls_files_without_an_address(certificates):
 
 @pytest.mark.timeout(30)
 def test_an_encrypted_scheduler_taken_for_a_plain_one(monkeypatch, encrypted):
-    monkeypatch.setattr("kmdask.clusters.PATIENCE", 1)
+    monkeypatch.setattr("kmdask.connecting.clusters.PATIENCE", 1)
     plain = encrypted.replace("tls://", "tcp://")
     with pytest.raises(kmdask.ClusterError, match="tls://"), kmdask.connect(plain):
         pass
@@ -274,7 +274,7 @@ class Killer:
     ],
 )
 def test_the_scheduler_is_killed(tmp_path, monkeypatch, source, start, stage, early, given):
-    monkeypatch.setattr("kmdask.clusters.PATIENCE", 5)
+    monkeypatch.setattr("kmdask.connecting.clusters.PATIENCE", 5)
     file = tmp_path / "scheduler.json"
     scheduler = start("scheduler", "--scheduler-file", file)
     wait_for(file.exists)

@@ -15,9 +15,9 @@ from distributed import Client, LocalCluster
 
 import kmdask
 from kmdask.cli import main
-from kmdask.doctor import examine
-from kmdask.machines import check_disk
-from kmdask.probes import Seen
+from kmdask.connecting.doctor import examine
+from kmdask.connecting.machines import check_disk
+from kmdask.connecting.probes import Seen
 from kmdask.reading.sources import find_source, open_dataset
 
 pytestmark = pytest.mark.cluster
@@ -182,7 +182,7 @@ def test_a_worker_without_kmdask_that_joins_late(source, scheduler, join):
 
 STUCK = """
 import time
-import kmdask.probes as probes
+import kmdask.connecting.probes as probes
 
 def dask_setup(worker):
     probes.stored_bytes = lambda source: time.sleep(2)
@@ -190,7 +190,7 @@ def dask_setup(worker):
 
 
 def test_a_worker_whose_file_system_does_not_answer(tmp_path, monkeypatch, source, scheduler, join):
-    monkeypatch.setattr("kmdask.checks.PATIENCE", 0.5)
+    monkeypatch.setattr("kmdask.connecting.checks.PATIENCE", 0.5)
     bad = join(preload=STUCK)
     told = rf"^worker {bad} .* got no answer from a file system in 0\.5 s"
     with pytest.raises(kmdask.ClusterError, match=told):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import dask
 
-from kmdask import clusters
-from kmdask.clusters import Local, Remote, address_of
+from kmdask.connecting import clusters
+from kmdask.connecting.clusters import Local, Remote, address_of
 from kmdask.errors import ClusterError, KmdaskError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _blaming(client: Client) -> Iterator[None]:
         PickleError,
         KilledWorker,
     ) as error:
-        from kmdask.checks import different, versions_amiss
+        from kmdask.connecting.checks import different, versions_amiss
 
         amiss: dict[str, str] = {}
         # If the cluster is lost at this very moment, what was raised first says more.

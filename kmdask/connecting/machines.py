@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from kmdask.checks import told_of
 from kmdask.chunks import TABLE, TILE, process_bytes, task_bytes
+from kmdask.connecting.checks import told_of
 from kmdask.errors import ClusterError
 from kmdask.reading.plans import plan_source, sample_bytes
 from kmdask.report import LIBRARIES
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from kmdask.probes import Seen
+    from kmdask.connecting.probes import Seen
     from kmdask.reading.sources import Source
 
 Finding: TypeAlias = "tuple[Literal['ok', 'warn', 'fail'], str]"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from kmdask import __version__, storage
-from kmdask.checks import (
+from kmdask.connecting.checks import (
     ask_workers,
     different,
     in_process,
@@ -20,11 +20,11 @@ from kmdask.checks import (
     told_of,
     versions_amiss,
 )
-from kmdask.client import connect
-from kmdask.clusters import address_of
+from kmdask.connecting.client import connect
+from kmdask.connecting.clusters import address_of
+from kmdask.connecting.machines import check_disk, check_libraries, check_memory
+from kmdask.connecting.probes import Room
 from kmdask.errors import KmdaskError, writing
-from kmdask.machines import check_disk, check_libraries, check_memory
-from kmdask.probes import Room
 from kmdask.reading.raster import found_at
 from kmdask.writing.store import is_bundle
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from kmdask.client import Connection
-    from kmdask.probes import Seen
+    from kmdask.connecting.client import Connection
+    from kmdask.connecting.probes import Seen
     from kmdask.reading.sources import Source
     from kmdask.storage import Place
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from kmdask import __version__, storage
-from kmdask.clusters import address_of
-from kmdask.errors import ClusterError, OutputError, SourceError, writing
-from kmdask.probes import (
+from kmdask.connecting.clusters import address_of
+from kmdask.connecting.probes import (
     SHARED,
     Room,
     Seen,
@@ -25,6 +24,7 @@ from kmdask.probes import (
     stored_bytes,
     take_away,
 )
+from kmdask.errors import ClusterError, OutputError, SourceError, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
