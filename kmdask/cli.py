@@ -355,7 +355,8 @@ def set_up(*, quiet: bool, verbose: int) -> Progress:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     if not verbose:
         # What a failed task logs on its worker is told once already, by the error.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     return progress.Silent() if quiet else progress.Terminal()
 
 

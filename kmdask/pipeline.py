@@ -269,7 +269,7 @@ def _bands_explained(options: Options) -> Iterator[None]:
     try:
         yield
     except ParameterError as error:
-        if options.bands is not None or options.palette is None:
+        if options.bands is not None or options.palette is None or "bands" not in str(error):
             raise
         msg = f"{error} (by default the bands of the palette are taken; choose others by bands=)"
         raise ParameterError(msg) from error

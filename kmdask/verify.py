@@ -127,10 +127,12 @@ def verify(
     stages = Stages(chosen(progress), pixels=math.prod(image.shape[:2]))
     with connect(client) as connected, stages.on(connected, bundle.name):
         run = partial(stages.run, connected)
-        with stages("verify"):
-            # Chunks say nothing where their metadata are damaged.
-            if not any(problem.part.startswith(INDICES) for problem in problems):
+        # Chunks say nothing where their metadata are damaged.
+        if not any(problem.part.startswith(INDICES) for problem in problems):
+            with stages("indices"):
                 problems |= _index_problems(image, run)
+        stages.pixels = sum(map(math.prod, level_shapes(image.shape[:2])))
+        with stages("tiles"):
             problems |= _tile_problems(image, run)
     return tuple(sorted(problems))
 

@@ -148,7 +148,9 @@ def _told_of_loss(error: Exception, *, gone: bool) -> str | None:
         )
     lost = (CancelledError, ClosedClientError, CommClosedError, RPCClosed)
     late = isinstance(error, TimeoutError) and _is_of_dask(error)
-    if isinstance(error, lost) or late or gone:
+    if gone:
+        return "its scheduler does not answer any more"
+    if isinstance(error, lost) or late:
         return " ".join(str(error).split()) or type(error).__name__
     return None
 

@@ -140,6 +140,10 @@ def _free_place(checks: list[Check], out: Any) -> Place | None:
         text = f"{str(target)!r} is no kmdask bundle and never overwritten; give another output"
         checks.append(Check("output", "fail", text))
         return None
+    if isinstance(target, Path) and not target.parent.is_dir():
+        text = f"there is no directory {str(target.parent)!r}; make it, on storage that all see"
+        checks.append(Check("output", "fail", text))
+        return None
     text = f"{str(target)!r} " + ("exists already: a run needs --overwrite" if there else "is free")
     checks.append(Check("output", "warn" if there else "ok", text))
     return target
@@ -147,7 +151,8 @@ def _free_place(checks: list[Check], out: Any) -> Place | None:
 
 def _cluster(client: Client) -> list[Check]:
     workers = client.nthreads()
-    text = f"{address_of(client)}, {len(workers)} worker(s) of {sum(workers.values())} thread(s)"
+    threads = sum(workers.values())
+    text = f"{address_of(client)}: {len(workers)} worker(s), {threads} thread(s) in all"
     return [Check("cluster", "ok", text), _encryption(client), _dashboard(client.dashboard_link)]
 
 

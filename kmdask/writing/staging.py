@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RUN = "run.json"
-"""Says which run writes, and what it was asked; there as long as ``scratch/`` is."""
-
 FITTED, RECEIPTS = "fitted.json", "receipts"
 """What a run has done, in its scratch directory."""
 
@@ -98,6 +95,13 @@ class Staging:
         self.safe = self.earlier is not None
 
     @property
+    def name(self) -> Place:
+        """What to call it in messages: the target."""
+        if not isinstance(self.path, Path):
+            return self.path
+        return self.path.with_name(self.path.name.removeprefix(".").rpartition(".partial-")[0])
+
+    @property
     def scratch(self) -> Place:
         """Temporary files of the run."""
         return self.path / store.SCRATCH
@@ -121,7 +125,7 @@ class Staging:
 
     def start(self) -> None:
         """Say that the directory is taken."""
-        with writing(self.path):
+        with writing(self.name):
             if isinstance(self.path, Path):
                 # Not the directory that it is to be in: the disk that belongs there may be absent.
                 self.path.mkdir(exist_ok=True)
@@ -133,7 +137,7 @@ class Staging:
                 if not self.replaces:
                     self.clear()
             storage.make_folder(self.receipts.folder)
-            _dump(self.path / RUN, {"run": self.run, "asked": self.asked})
+            _dump(self.path / store.RUN, {"run": self.run, "asked": self.asked})
 
     def load(self) -> Fitted | None:
         """Return the fit of the earlier run, if there is one."""
@@ -160,20 +164,20 @@ class Staging:
         """Remove a bundle that stands here already, first of all what says that it is finished."""
         with writing(self.path):
             for name in sorted(storage.names(self.path), key=lambda name: name != store.REPORT):
-                if name not in {RUN, store.SCRATCH}:
+                if name not in {store.RUN, store.SCRATCH}:
                     storage.remove(self.path / name)
                     self.replaces = False
 
     def finish(self, report: Report) -> None:
         """Finish the bundle; its report is what says that it is."""
         with writing(self.path):
-            if _load(self.path / RUN).get("run") != self.run:
+            if _load(self.path / store.RUN).get("run") != self.run:
                 msg = f"another run began to write {str(self.path)!r} meanwhile; run again alone"
                 raise OutputError(msg)
             # A worker that was given up for lost may still be writing there.
             publish.remove(self.scratch)
             storage.write_file(self.path / store.REPORT, report.to_json())
-            storage.remove(self.path / RUN)
+            storage.remove(self.path / store.RUN)
         self.finished, self.safe = True, False
 
 
@@ -224,9 +228,9 @@ def publishing(
         if not staging.safe or not kept or isinstance(error, DamagedReceiptError):
             _remove(staging)
             raise
-        logger.warning("%s: %s", staging.path, KEPT)
         if isinstance(error, KmdaskError):
             raise type(error)(f"{error}; {KEPT}") from error
+        logger.warning("%s: %s", staging.path, KEPT)
         raise
 
 
@@ -239,6 +243,8 @@ def _beside(out: Path, asked: dict[str, Any], *, overwrite: bool, resume: bool) 
         if earlier is not None:
             return Staging(path, asked, earlier=earlier)
     publish.warn_of(left)
+    if resume:
+        logger.warning("nothing is there to go on from that was asked the same: beginning anew")
     return Staging(publish.new_partial(out), asked)
 
 
@@ -247,7 +253,7 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
     with writing(out):
         # What a late task of a run that is over has left there is no bundle, and nothing else.
         there = storage.names(out) - {store.SCRATCH, "", out.name}
-        begun = _load(out / RUN) if RUN in there else {}
+        begun = _load(out / store.RUN) if store.RUN in there else {}
     finished = store.REPORT in there
     if begun and not finished:
         again = resume and begun.get("asked") == asked
@@ -257,7 +263,10 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
                 "resume=True (--resume) goes on if the same is asked, overwrite=True (--overwrite) "
                 "begins anew; be sure that the other run has ended"
             )
-        return Staging(out, asked, earlier=_earlier(out, asked) if again else None)
+        earlier = _earlier(out, asked) if again else None
+        if resume and earlier is None:
+            logger.warning("nothing is there to go on from that was asked the same: beginning anew")
+        return Staging(out, asked, earlier=earlier)
     if there and not (finished and store.IMAGE in there):
         msg = f"{str(out)!r} is no {BUNDLE.name} and is not overwritten; give another output"
         raise OutputExistsError(msg)
@@ -269,7 +278,7 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
 def _earlier(path: Place, asked: dict[str, Any]) -> Earlier | None:
     """Return what a run has left to go on from, if it was asked the same."""
     with writing(path):
-        same = _load(path / RUN).get("asked") == asked
+        same = _load(path / store.RUN).get("asked") == asked
         kept = _load(path / store.SCRATCH / FITTED) if same else {}
     if not kept:
         return None
@@ -290,7 +299,7 @@ def _remove(staging: Staging) -> None:
     if remote and staging.finished:
         return
     try:
-        run = _load(staging.path / RUN).get("run")
+        run = _load(staging.path / store.RUN).get("run")
     except OSError:
         run = None
     # In its place nothing is this run's that does not say so; a hidden directory is, as a rule.
@@ -299,15 +308,15 @@ def _remove(staging: Staging) -> None:
     if staging.replaces:
         # The finished bundle that was to be replaced in its place is still whole.
         publish.remove(staging.scratch)
-        publish.remove(staging.path / RUN)
+        publish.remove(staging.path / store.RUN)
     elif isinstance(staging.path, Path):
         publish.remove(staging.path)
     else:
         # Last what says whose this is: the removal, too, may be cut off.
         with suppress(OSError):
-            for name in storage.names(staging.path) - {RUN}:
+            for name in storage.names(staging.path) - {store.RUN}:
                 publish.remove(staging.path / name)
-        publish.remove(staging.path / RUN)
+        publish.remove(staging.path / store.RUN)
 
 
 def _dump(path: Place, fields: dict[str, Any]) -> None:

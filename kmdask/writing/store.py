@@ -49,6 +49,9 @@ COG, PREVIEW, REPORT = "image.tif", "preview.jpg", "report.json"
 SCRATCH = "scratch"
 """Temporary files of a run, inside the directory it writes; gone when the bundle is published."""
 
+RUN = "run.json"
+"""What a run was asked, while it goes on."""
+
 INDICES, PALETTE = "indices", "palette"
 """The arrays of ``image.zarr``."""
 
@@ -186,12 +189,16 @@ def begun_at(path: str) -> Place | None:
 
 def check_finished(bundle: Place) -> None:
     """Raise a `BundleError` if a bundle is still being written, or never was finished."""
-    if _has_image(bundle) and not _has(bundle, REPORT):
-        msg = (
-            f"{str(bundle)!r} is not finished: the run that writes it is still going or was cut "
-            "off; compress again with resume=True (--resume) to go on"
-        )
+    if not _has_image(bundle) or _has(bundle, REPORT):
+        return
+    if not (_has(bundle, RUN) or _has(bundle, SCRATCH)):
+        msg = f"{str(bundle)!r} is damaged: there is no {REPORT} in it; compress the image again"
         raise BundleError(msg)
+    msg = (
+        f"{str(bundle)!r} is not finished: the run that writes it is still going or was cut "
+        "off; compress again with resume=True (--resume) to go on"
+    )
+    raise BundleError(msg)
 
 
 def read_image(bundle: Place) -> tuple[da.Array, Palette, Header]:
