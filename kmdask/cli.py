@@ -327,10 +327,12 @@ def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> 
     """
     with plain_errors():
         cluster = chosen(**where)
+        # Loaded before logging is set up, since it does that too.
+        import distributed  # noqa: F401
+
         from kmdask.connecting.doctor import examine
         from kmdask.request import default_output
 
-        # After Dask is loaded, which sets up logging of its own.
         set_up(quiet=True, verbose=0)
         if src is not None and out is None:
             out = str(default_output(src))

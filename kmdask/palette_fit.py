@@ -220,13 +220,15 @@ def fit_rasters(
             mask=alone[1],
             space=plan.space,
         )
+        avoid = fill_values(bands) if masked or wary else None
+        palette = Palette.from_centers(centers, dtype, avoid)
+        metrics = measure(colors, palette, space=plan.space) if colors.exact else None
     if plan.units is not None and options.refine != 0:
         with stages("refine"):
             centers = refine_images(
                 known, centers, space=plan.space, steps=options.refine, units=plan.units, run=run
             )
-    avoid = fill_values(bands) if masked or wary else None
-    palette = Palette.from_centers(centers, dtype, avoid)
+            palette = Palette.from_centers(centers, dtype, avoid)
     return Fitted(
         palette=palette,
         display=display,
@@ -235,7 +237,7 @@ def fit_rasters(
         peak=colors.high - colors.low,
         colors=len(colors),
         exact=colors.exact,
-        metrics=measure(colors, palette, space=plan.space) if colors.exact else None,
+        metrics=metrics,
     )
 
 

@@ -366,11 +366,15 @@ def test_doctor_by_itself_as_json():
 
 
 def test_doctor_finds_what_is_wrong(tmp_path, source):
-    source.with_suffix(".kmdask").mkdir()
+    kmdask.compress(source, 2)
     done = run(source, "--threads", 1)
     assert done.exit_code == 0
     assert "warn  output: " in done.stdout
     assert "--overwrite" in done.stdout
+    (source.parent / "precious").mkdir()
+    done = run(source, source.parent / "precious", "--threads", 1)
+    assert done.exit_code == 1
+    assert "never overwritten" in done.stdout
     done = run(tmp_path / "missing.tif", tmp_path / "nowhere" / "out", "--threads", 1)
     assert done.exit_code == 1
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL  ")]

@@ -253,6 +253,8 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
     with writing(out):
         # What a late task of a run that is over has left there is no bundle, and nothing else.
         there = storage.names(out) - {store.SCRATCH, "", out.name}
+        if storage.is_file(out):
+            raise OutputExistsError(f"{str(out)!r} is an object; give another output")
         begun = _load(out / store.RUN) if store.RUN in there else {}
     finished = store.REPORT in there
     if begun and not finished:
