@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 INDICES = f"{store.IMAGE}/{store.INDICES}"
 
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+"""The last chunk of every PNG, which holds nothing, with its checksum."""
+
 TILES = 256
 """Tiles that one task looks at."""
 
@@ -257,6 +260,9 @@ def _check_tiles(
 
 def _wrong_with(png: bytes, size: tuple[int, int], rgb: npt.NDArray[np.uint8]) -> str | None:
     """Say what is wrong with a tile, if anything is."""
+    # Pillow stops at the last chunk, before its checksum.
+    if not png.endswith(PNG_END):
+        return "is damaged at its end"
     with Image.open(io.BytesIO(png)) as tile:
         shown, palette = tile.size, tile.palette
         tile.verify()

@@ -92,7 +92,7 @@ def test_damage_is_found_and_named(bundle, client, names, which, kind, place):
         else:
             path.write_bytes(damaged(content, kind, place))
         if name == "report.json" and kind == "missing":
-            with pytest.raises(kmdask.BundleError, match="is damaged: there is no report.json"):
+            with pytest.raises(kmdask.BundleError, match=r"is damaged: there is no report\.json"):
                 kmdask.verify(bundle, client=client)
         else:
             # Damaged metadata may make it impossible to look further, and a byte too many

@@ -101,6 +101,11 @@ def exists_already(out: Place) -> str:
     return f"{str(out)!r} exists already; give another output, or overwrite=True (--overwrite)"
 
 
+def not_replaced(out: Place, kind: Kind) -> str:
+    """Say that something stands at a place that is none of a kind."""
+    return f"{str(out)!r} is no {kind.name} and is not overwritten; give another output"
+
+
 def new_partial(out: Path) -> Path:
     """Name a hidden path beside an output, where nothing is yet."""
     return out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
@@ -129,8 +134,7 @@ def check_free(out: Place, kind: Kind, *, overwrite: bool) -> None:
     if not overwrite:
         raise OutputExistsError(exists_already(out))
     if not kind.found_at(out):
-        msg = f"{str(out)!r} is no {kind.name} and is not overwritten; give another output"
-        raise OutputExistsError(msg)
+        raise OutputExistsError(not_replaced(out, kind))
 
 
 def put_in_place(partial: Path, out: Path, kind: Kind, *, overwrite: bool) -> None:

@@ -254,7 +254,7 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
         # What a late task of a run that is over has left there is no bundle, and nothing else.
         there = storage.names(out) - {store.SCRATCH, "", out.name}
         if storage.is_file(out):
-            raise OutputExistsError(f"{str(out)!r} is an object; give another output")
+            raise OutputExistsError(publish.not_replaced(out, BUNDLE))
         begun = _load(out / store.RUN) if store.RUN in there else {}
     finished = store.REPORT in there
     if begun and not finished:
@@ -270,8 +270,7 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
             logger.warning("nothing is there to go on from that was asked the same: beginning anew")
         return Staging(out, asked, earlier=earlier)
     if there and not (finished and store.IMAGE in there):
-        msg = f"{str(out)!r} is no {BUNDLE.name} and is not overwritten; give another output"
-        raise OutputExistsError(msg)
+        raise OutputExistsError(publish.not_replaced(out, BUNDLE))
     if finished and not overwrite:
         raise OutputExistsError(publish.exists_already(out))
     return Staging(out, asked, replaces=finished)
