@@ -54,7 +54,7 @@ def _files_of(name: str) -> list[str]:
     GDAL knows, also for names that it makes up; a URL has but its own.
     """
     there = name.partition("::")[0]
-    if gdal_remote.is_remote(there) or Path(there).is_dir():
+    if gdal_remote.is_remote(there) or os.path.isdir(there):  # noqa: PTH112  does not raise
         return [there]
     with suppress(*gdal.ERRORS, *gdal.DESCRIBING_ERRORS), gdal.open_dataset(name) as dataset:
         return sorted(dataset.files) or [there]

@@ -337,7 +337,8 @@ def test_workers_in_another_directory(tmp_path, monkeypatch, source):
 
 @pytest.mark.timeout(30)
 def test_a_cluster_without_workers(tmp_path, monkeypatch, source):
-    monkeypatch.setattr("kmdask.connecting.clusters.PATIENCE", 1)
+    monkeypatch.setattr("kmdask.connecting.clusters.PATIENCE", 0.1)
+    monkeypatch.setattr("kmdask.connecting.clusters.QUEUEING", 1)
     with (
         LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster,
         pytest.raises(kmdask.ClusterError, match="no workers"),

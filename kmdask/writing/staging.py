@@ -99,7 +99,7 @@ class Staging:
         """What to call it in messages: the target."""
         if not isinstance(self.path, Path):
             return self.path
-        return self.path.with_name(self.path.name.removeprefix(".").rpartition(".partial-")[0])
+        return self.path.with_name(self.path.name.removeprefix(".").rsplit(".partial-", 1)[0])
 
     @property
     def scratch(self) -> Place:
