@@ -17,6 +17,7 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 import kmdask
@@ -29,13 +30,32 @@ NETNS = Path("/etc/netns")  # what `ip netns exec NAME` lays over /etc comes fro
 DEADLINE = 120
 K = 9
 
-# Which workers have work to do.
-BUSY = """
-import json
+# Stops the processes of a worker as soon as it is given work, which it then never finishes.
+STOP = """
+import os
+import signal
+import sys
 from distributed import Client
+from distributed.diagnostics.plugin import SchedulerPlugin
 
+class Stop(SchedulerPlugin):
+    def __init__(self, address, pids):
+        self.address, self.pids = address, pids
+
+    def start(self, scheduler):
+        self.scheduler = scheduler
+
+    def transition(self, key, start, finish, *args, **kwargs):
+        if finish == "processing":
+            if self.address in self.scheduler.tasks[key].processing_on.address:
+                for pid in self.pids:
+                    os.kill(pid, signal.SIGSTOP)
+                self.pids = []
+
+address, *pids = sys.argv[1:]
 with Client() as client:
-    print(json.dumps({worker: len(tasks) for worker, tasks in client.processing().items()}))
+    client.register_plugin(Stop(address, [int(pid) for pid in pids]))
+    print("{}")
 """
 
 # What the workers have computed, and which addresses they have.
@@ -152,9 +172,13 @@ class Network:
             timeout=DEADLINE,
         )
 
+    def pids(self, name):
+        """Every process of a host."""
+        return [int(pid) for pid in ip("netns", "pids", f"{self.prefix}-{name}").split()]
+
     def signal(self, name, number):
         """Send a signal to every process of a host; say to how many."""
-        pids = [int(pid) for pid in ip("netns", "pids", f"{self.prefix}-{name}").split()]
+        pids = self.pids(name)
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -215,9 +239,9 @@ class Cluster:
         pairs = self.services["client"]["environment"] | environment
         return do("client", [*arguments, *options], pairs)
 
-    def ask(self, script):
+    def ask(self, script, *arguments):
         pairs = self.services["client"]["environment"]
-        seen = self.network.run("client", [sys.executable, "-c", script], pairs)
+        seen = self.network.run("client", [sys.executable, "-c", script, *arguments], pairs)
         assert seen.returncode == 0, seen.stderr
         return json.loads(seen.stdout)
 
@@ -308,11 +332,12 @@ def test_the_host_of_a_worker_is_lost(tmp_path, cluster, source, expected):
     lost = cluster.workers[-1]
     address = f"//{cluster.network.addresses[lost]}:"
 
-    # Stopped, it is given work that it never finishes. So it has some when it is killed.
-    assert cluster.network.signal(lost, signal.SIGSTOP) >= 2, "a nanny and its worker"
+    pids = cluster.network.pids(lost)
+    assert len(pids) >= 2, "a nanny and its worker"
+    cluster.ask(STOP, address, *pids)
     run = cluster.compress(source, tmp_path / "out.kmdask", start=True)
     wait_for(
-        lambda: any(n for worker, n in cluster.ask(BUSY).items() if address in worker),
+        lambda: all(psutil.Process(pid).status() == psutil.STATUS_STOPPED for pid in pids),
         f"{lost} has work",
     )
     assert run.poll() is None
@@ -341,5 +366,7 @@ def test_encrypted(tmp_path, make_cluster, source, expected):
     subprocess.run(["/bin/sh", "-ec", recipe], cwd=tmp_path, check=True, capture_output=True)
     stranger = cluster.compress(source, tmp_path / "stranger.kmdask")
     assert stranger.returncode == 1
-    assert stranger.stderr.startswith("Error: there is no Dask scheduler at"), stranger.stderr
+    assert stranger.stderr.startswith("Error: there is no Dask scheduler to talk to"), (
+        stranger.stderr
+    )
     assert not (tmp_path / "stranger.kmdask").exists()

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OPTIONS = {
-    # Bytes: chunks are whole blocks, so hardly any block is asked for twice. Measured, more is slower
-    # (blocks in fresh memory), and with less bands that lie apart travel in twice the requests. The
-    # default, 5 % of the memory of the machine, would be the footprint of every worker.
+    # Bytes. Chunks are whole blocks, so hardly any block is asked for twice. Measured, more is
+    # slower (blocks in fresh memory), and with less bands that lie apart travel in twice the
+    # requests. The default, 5 % of the machine's memory, would be the footprint of each worker.
     "GDAL_CACHEMAX": 1 << 24,
     # Dask's threads decode whole chunks side by side; threads within a read would fight them.
     "GDAL_NUM_THREADS": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ ERRORS = (
     RecursionError,
 )
 """What NumPy raises on damaged files: their header is a piece of Python."""
+
+_parsing = threading.Lock()
+"""Python 3.11 now and then fails to parse literals in two threads at once (its issue 106905)."""
 
 
 @dataclass(frozen=True)
@@ -111,5 +115,6 @@ class NpySource:
 
 
 def _mapped(path: str) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    with _parsing:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
