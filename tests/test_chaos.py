@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster, SchedulerPlugin
@@ -106,6 +107,8 @@ def sources(tmp_path_factory, scene, write_raster):
 @pytest.fixture(scope="module")
 def cluster():
     with (
+        # A worker that has died is there again in a moment, not after the seconds of its imports.
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         LocalCluster(
             n_workers=WORKERS,
             threads_per_worker=1,

@@ -432,7 +432,7 @@ def test_python_of_the_readme(scenes):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("scenes")
-def test_commands_of_the_readme():
+def test_commands_of_the_readme(run):
     commands = [
         shlex.split(line, comments=True) for block in fences("sh") for line in block.splitlines()
     ]
@@ -440,8 +440,8 @@ def test_commands_of_the_readme():
     assert commands
     for words in commands:
         assert words[0] == "kmdask", f"the test does not know how to run {words}"
-        done = python("-m", "kmdask", *words[1:])
-        assert done.returncode == 0, (words, done.stderr)
+        done = run(*words[1:])
+        assert done.exit_code == 0, (words, done.output)
 
 
 # Names that are none

@@ -77,7 +77,7 @@ def test_what_is_no_place(name, told):
 def test_an_extra_that_is_not_installed(monkeypatch, protocol, package, extra):
     monkeypatch.setitem(sys.modules, package, None)
     # What is loaded already is known without an import.
-    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
     with pytest.raises(ParameterError, match=rf'pip install "kmdask\[{extra}\]"'):
         storage.place(f"{protocol}://bucket/scene.kmdask")
 
