@@ -35,8 +35,9 @@ MIN_CHUNKS = 8
 PROCESS = 344 << 20
 """Bytes of a worker process with its libraries and a look-up table from colours to the palette."""
 
-CACHE = 256 << 20
-"""Bytes of decoded blocks that GDAL keeps for a process, if the image has so many."""
+FLOATING = 256 << 20
+"""Bytes that come and go besides, if the image has so many: GDAL's blocks, results on their way,
+pages that the allocator does not give back at once."""
 
 COPIES = 3
 """Chunks that a thread holds at once: what is decoded, what is made of it, and the codec's."""
@@ -142,7 +143,7 @@ def process_bytes(raw: int) -> int:
     >>> process_bytes(3 * 32768**2) >> 20
     600
     """
-    return PROCESS + min(CACHE, raw)
+    return PROCESS + min(FLOATING, raw)
 
 
 def task_bytes(pixels: int, bands: int, itemsize: int, *, masked: bool = False) -> int:

@@ -13,7 +13,7 @@ from kmdask import storage
 from kmdask.bands import fill_values
 from kmdask.connecting.checks import check_readers
 from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import room_of
+from kmdask.connecting.machines import can_keep, room_of
 from kmdask.display import check_display, choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
@@ -23,6 +23,7 @@ from kmdask.fitting.survey import check_pca, check_scale, survey_images
 from kmdask.metrics import measure
 from kmdask.options import Options
 from kmdask.palette import Palette, check_room
+from kmdask.pixels import countable
 from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import check_window
@@ -145,7 +146,9 @@ def fit(
             check_alike(rasters)
             stages.pixels = sum(math.prod(raster.shape) for raster in rasters)
         run = partial(stages.run, connected)
-        fitted = fit_rasters(rasters, options, run, stages, estimator, wary=True)
+        passes = options.refine != 0 and not countable(rasters[0].pixels)
+        keep = passes and can_keep(connected, rasters)
+        fitted, _ = fit_rasters(rasters, options, run, stages, estimator, wary=True, keep=keep)
     saved = SavedPalette(
         palette=fitted.palette,
         bands=rasters[0].bands,
@@ -171,7 +174,8 @@ def fit_rasters(
     estimator: BaseEstimator | None = None,
     *,
     wary: bool = False,
-) -> Fitted:
+    keep: bool = False,
+) -> tuple[Fitted, list[Raster]]:
     """Count the colours of open images of the same bands, and fit one palette to them.
 
     Parameters
@@ -186,10 +190,14 @@ def fit_rasters(
     wary : bool, default False
         Whether no entry may be the nodata value even if no pixel of these images is missing, as
         pixels of others may be.
+    keep : bool, default False
+        Whether the workers keep the chunks that they have read, for the passes to come.
 
     Returns
     -------
-    Fitted
+    fitted : Fitted
+    rasters : list of Raster
+        The images, with the chunks that are kept in place of those that would be read.
     """
     bands, dtype = rasters[0].bands, rasters[0].pixels.dtype
     check_display(options.display, bands)
@@ -199,16 +207,19 @@ def fit_rasters(
         images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
         plan = survey_images(images, scale=options.scale, pca=options.pca)
         tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
-        counted = run(*(part for table in tables for part in table))[::2]
-        colors = plan.counter.colors(plan.counter.joined(counted))
-        del counted
+        chunks = [part for raster in rasters for part in raster.chunks] if keep else []
+        done = run(*(part for table in tables for part in table), *chunks)
+        colors = plan.counter.colors(plan.counter.joined(done[: 2 * len(tables) : 2]))
+        kept = iter(done[2 * len(tables) :])
+        rasters = [raster.with_chunks(kept) for raster in rasters] if keep else list(rasters)
+        del done, kept
         everything = sum(raster.shape[0] * raster.shape[1] for raster in rasters)
         masked = colors.pixels < everything
         _check_room(options, colors, masked=masked)
         display = choose_display(
             bands, colors, dtype, display=options.display, stretch=options.stretch
         )
-    known = [(pixels, mask if masked else None) for pixels, mask, _ in images]
+    known = [(raster.pixels, raster.mask if masked else None) for raster in rasters]
     with stages("fit"):
         alone = known[0] if len(known) == 1 else (None, None)
         centers = fit_centers(
@@ -229,7 +240,7 @@ def fit_rasters(
                 known, centers, space=plan.space, steps=options.refine, units=plan.units, run=run
             )
             palette = Palette.from_centers(centers, dtype, avoid)
-    return Fitted(
+    fitted = Fitted(
         palette=palette,
         display=display,
         masked=masked,
@@ -239,6 +250,7 @@ def fit_rasters(
         exact=colors.exact,
         metrics=metrics,
     )
+    return fitted, rasters
 
 
 def check_alike(rasters: Sequence[Raster]) -> None:

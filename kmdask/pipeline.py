@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kmdask import storage
 from kmdask.connecting.checks import check_workers
 from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import room_of
+from kmdask.connecting.machines import can_keep, room_of
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
@@ -209,11 +209,12 @@ def compress(
             )
             stages.pixels = math.prod(raster.shape)
         run = partial(stages.run, connected)
-        fitted = staging.load() or (
-            _given(raster, options, options.palette)
-            if options.palette is not None
-            else fit_rasters([raster], options, run, stages, estimator)
-        )
+        fitted = staging.load()
+        if fitted is None and options.palette is not None:
+            fitted = _given(raster, options, options.palette)
+        if fitted is None:
+            keep = can_keep(connected, [raster])
+            fitted, (raster,) = fit_rasters([raster], options, run, stages, estimator, keep=keep)
         raster = raster if fitted.masked else replace(raster, mask=None)
         header = _header(raster, fitted, options)
         staging.save(fitted, header, raster, stages.seconds)

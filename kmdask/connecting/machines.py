@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kmdask.chunks import TABLE, TILE, process_bytes, task_bytes
@@ -11,11 +13,12 @@ from kmdask.reading.plans import plan_source, sample_bytes
 from kmdask.report import LIBRARIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from distributed import Client
 
     from kmdask.connecting.probes import Seen
+    from kmdask.reading.raster import Raster
     from kmdask.reading.sources import Source
 
 Finding: TypeAlias = "tuple[Literal['ok', 'warn', 'fail'], str]"
@@ -133,6 +136,43 @@ def _limits(dask_worker: Any = None) -> tuple[int | None, int]:
     # Above this part of its limit a worker takes no more tasks.
     part = memory.memory_pause_fraction or 1.0
     return int(limit * part) if limit else None, dask_worker.state.nthreads
+
+
+def can_keep(client: Client, rasters: Sequence[Raster]) -> bool:
+    """Whether the workers can keep all chunks of images in memory, so that none is read twice.
+
+    They take no more than half of a worker's memory, and of what is free where it runs, and leave
+    it below the line where Dask begins to write to disk.
+    """
+    raw, threads_need = 0, 0
+    for raster in rasters:
+        rows, columns, _ = raster.pixels.chunksize
+        _, _, bands = raster.pixels.shape
+        itemsize = raster.pixels.dtype.itemsize
+        raw += sum(chunks.nbytes for chunks in raster.chunks)
+        need = task_bytes(rows * columns, bands, itemsize, masked=raster.mask is not None)
+        threads_need = max(threads_need, need)
+    workers = list(client.run(_memory, on_error="ignore").values())
+    if not workers:
+        return False
+    share = raw / len(workers)
+    hosts = Counter(host for host, *_ in workers)
+    return all(
+        share <= min(limit, free / hosts[host]) / 2
+        and process_bytes(raw) + threads * threads_need + share <= line
+        for host, limit, line, free, threads in workers
+    )
+
+
+def _memory(dask_worker: Any = None) -> tuple[str, float, float, float, int]:
+    """Host, memory limit, where writing to disk begins, what is free now, and threads."""
+    import psutil
+
+    memory = dask_worker.memory_manager
+    free = psutil.virtual_memory().available
+    limit = memory.memory_limit or free
+    part = memory.memory_target_fraction or memory.memory_pause_fraction or 1.0
+    return socket.gethostname(), limit, limit * part, free, dask_worker.state.nthreads
 
 
 def check_disk(source: Source, seen: Mapping[str, Seen]) -> Finding:

@@ -10,6 +10,8 @@ import numpy as np
 
 from kmdask.errors import ParameterError
 from kmdask.fitting.grey import best_levels
+from kmdask.fitting.kmeans_blocks import Blocks
+from kmdask.fitting.lloyd import iterate
 from kmdask.fitting.refine import Refine, check_refine, refine_centers
 from kmdask.fitting.seeding import best_start
 from kmdask.fitting.space import project
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 TOL = 1e-4
 """Relative tolerance of the fit, scikit-learn's default: what is left to gain is some 0.1 %."""
+
+MAX_ITER = 300
+"""Steps of the fit at most, scikit-learn's default."""
 
 
 def fit_palette(
@@ -122,12 +127,17 @@ def fit_centers(
     if colors.exact and colors.colors.shape[1] == 1:
         values, counts = dask.compute(colors.colors[:, 0], colors.counts)
         return best_levels(values.astype(np.int64), counts, k)[:, None].astype(np.float64)
-    from kmdask.fitting.kmeans import KMeans
-
     start = best_start(features, colors.counts, colors.codes, k, seed, exact=colors.exact)
-    model = KMeans(k, init=start, tol=TOL)
-    model.fit(features, sample_weight=colors.counts)
-    return _in_bands(model.cluster_centers_, colors, space)
+    # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
+    blocks = Blocks(*dask.persist(features, colors.counts.astype(np.float64)))
+    centers, _ = iterate(
+        blocks.step,
+        blocks.farthest,
+        start,
+        max_iter=MAX_ITER,
+        max_shift=TOL * blocks.summary().variance,
+    )
+    return _in_bands(centers.astype(features.dtype), colors, space)
 
 
 def _in_bands(

@@ -122,13 +122,16 @@ def pack_rows(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8
     height, width = indices.shape
     per_byte = 8 // bits
     out = np.zeros((height, 1 + (width + per_byte - 1) // per_byte), np.uint8)
+    whole = width // per_byte
     for y in range(height):
-        for byte in range(width // per_byte):
-            packed = 0
-            for x in range(byte * per_byte, (byte + 1) * per_byte):
-                packed = (packed << bits) | indices[y, x]
-            out[y, 1 + byte] = packed
-        for x in range(width // per_byte * per_byte, width):
+        # Pixel by pixel of each byte, over all of a row: loops that the compiler vectorises.
+        packed = out[y, 1 : 1 + whole]
+        for place in range(per_byte):
+            shift = np.uint8(8 - bits - place * bits)
+            row = indices[y, place : whole * per_byte : per_byte]
+            for byte in range(whole):
+                packed[byte] |= row[byte] << shift
+        for x in range(whole * per_byte, width):
             shift = 8 - bits - (x % per_byte) * bits
             out[y, 1 + x // per_byte] |= indices[y, x] << shift
     return out

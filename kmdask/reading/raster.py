@@ -21,7 +21,7 @@ from kmdask.reading.window import cropped, windowed
 __all__ = ["Raster", "open_raster", "size_of"]
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -62,6 +62,17 @@ class Raster:
         """Rows and columns."""
         height, width = self.pixels.shape[:2]
         return int(height), int(width)
+
+    @property
+    def chunks(self) -> list[da.Array]:
+        """What there is to read: the pixels, and the mask if there is one."""
+        return [self.pixels] if self.mask is None else [self.pixels, self.mask]
+
+    def with_chunks(self, chunks: Iterator[da.Array]) -> Raster:
+        """Take other arrays, of the same content, in place of `chunks`."""
+        return replace(
+            self, pixels=next(chunks), mask=None if self.mask is None else next(chunks)
+        )
 
     def with_valid(self, pixels: int) -> Raster:
         """Forget the mask if that many pixels are valid and these are all there are."""
