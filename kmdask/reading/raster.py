@@ -70,9 +70,7 @@ class Raster:
 
     def with_chunks(self, chunks: Iterator[da.Array]) -> Raster:
         """Take other arrays, of the same content, in place of `chunks`."""
-        return replace(
-            self, pixels=next(chunks), mask=None if self.mask is None else next(chunks)
-        )
+        return replace(self, pixels=next(chunks), mask=None if self.mask is None else next(chunks))
 
     def with_valid(self, pixels: int) -> Raster:
         """Forget the mask if that many pixels are valid and these are all there are."""
