@@ -177,7 +177,7 @@ CONTESTANTS = (
         _always,
         ending=".tif",
         most=ALL_PIXELS,
-        note="fitted in batches of 65,536, then predict",
+        note="one pass in batches of 65,536, then predict; until it rests it takes minutes",
     ),
     Contestant(
         "faiss",

@@ -64,12 +64,12 @@ def kmeans(source: Path, out: Path, k: int) -> None:
 
 
 def minibatch(source: Path, out: Path, k: int) -> None:
-    """Fit scikit-learn's MiniBatchKMeans, then predict all pixels."""
+    """Fit scikit-learn's MiniBatchKMeans in one pass, then predict all pixels."""
     from sklearn.cluster import MiniBatchKMeans
 
     rows, shape = read(source)
     model = MiniBatchKMeans(
-        k, n_init=1, random_state=0, batch_size=BATCH, compute_labels=False
+        k, n_init=1, max_iter=1, random_state=0, batch_size=BATCH, compute_labels=False
     ).fit(rows)
     write(out, model.predict(rows).reshape(shape), model.cluster_centers_)
 

@@ -86,8 +86,9 @@ class Bundle:
         group = zarr.open_group(path / "image.zarr", mode="r")
         self._indices: Any = group["indices"]
         self._table = np.zeros((256, 3), np.uint8)
-        palette: Any = group["palette"]
-        self._table[: len(palette)] = palette[:]
+        stored: Any = group["palette"]
+        palette = stored[:]
+        self._table[: len(palette)] = palette
 
     def strip(self, first: int, last: int) -> npt.NDArray[np.uint8]:
         """Colours of some rows."""
