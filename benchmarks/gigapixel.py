@@ -204,10 +204,15 @@ def made(path: Path, *arguments: str) -> Path:
     return path
 
 
+def pixels_of(path: Path) -> int:
+    """How many pixels an image has."""
+    command = [sys.executable, str(HERE / "scene.py"), str(path), "--pixels"]
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)  # noqa: S603
+
+
 def prepared(path: Path, work: Path) -> list[Scene]:
     """Return the scene, and the middle of it; with both as PNG where one is needed."""
-    told = [sys.executable, str(HERE / "scene.py"), str(path), "--pixels"]
-    pixels = int(subprocess.run(told, capture_output=True, text=True, check=True).stdout)  # noqa: S603
+    pixels = pixels_of(path)
     scenes = [Scene("scene", path, pixels)]
     if pixels > SIDE**2:
         of = ("--of", str(path), "--crop", str(SIDE))
