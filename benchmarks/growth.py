@@ -2,15 +2,16 @@
 
 One thing is changed at a time, from a compression of a scene with k=16. Each is a process of its
 own, timed from outside, in turn with the others for some rounds; medians count, of memory the
-greatest. The largest images are VRTs of four copies of the one before, so that no disk has
-to hold them. Memory of several processes is what all of them held at one time.
+greatest. The largest image is a VRT of four copies of the one before, so that no disk has
+to hold it. Memory of several processes is what all of them held at one time.
 
-Run ``python benchmarks/growth.py --sizes 100mp 1gp 4gp``.
+Run ``python benchmarks/growth.py --size 1gp``: pixels from 0.1 to 4.3 gigapixels.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import statistics
@@ -22,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 from gigapixel import compile_kernels, made, pixels_of
 from processes import Run, run, warm
+from sizes import SIZES
 from timing import save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SIZES = ("100mp", "1gp", "4gp")
+STEPS = ("100mp", "1gp", "4gp")
 KS = (2, 4, 16, 64, 256)
 BANDS = (1, 3, 4, 8)
 K = 16
@@ -51,20 +53,17 @@ class Point:
     runs: list[Run] = field(default_factory=list)
 
 
-def along_pixels(sizes: Sequence[str], scene: Path | None, work: Path) -> list[Point]:
-    """Points of growing images: built ones, or that scene and a mosaic of it."""
-    if scene is not None:
-        four = made(work / "mosaic.vrt", "--of", str(scene), "--mosaic")
-        return [Point("pixels", pixels_of(path), path, scene) for path in (scene, four)]
-    points = []
-    for size in sizes:
-        if size == "4gp":
-            path = made(work / "scene-1gp.tif", "--size", "1gp")
-            source = made(work / "mosaic-4gp.vrt", "--of", str(path), "--mosaic")
-        else:
-            path = source = made(work / f"scene-{size}.tif", "--size", size)
-        points.append(Point("pixels", pixels_of(source), source, path))
-    return points
+def along_pixels(scenes: Sequence[Path], out: Path) -> list[Point]:
+    """Points of growing images: these, and a mosaic of the last."""
+    points = [Point("pixels", pixels_of(path), path, path) for path in scenes]
+    largest = points[-1]
+    four = made(out / "mosaic.vrt", "--of", str(largest.source), "--mosaic")
+    return [*points, Point("pixels", 4 * largest.value, four, largest.source)]
+
+
+def built(sizes: Sequence[str], work: Path) -> list[Path]:
+    """Scenes of these sizes."""
+    return [made(work / f"scene-{size}.tif", "--size", size) for size in sizes]
 
 
 def along_bands(bands: Sequence[int], base: Path, out: Path) -> list[Point]:
@@ -117,7 +116,7 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--axes", choices=AXES, nargs="+", default=AXES)
-    parser.add_argument("--sizes", nargs="+", default=SIZES, help="of growing images")
+    parser.add_argument("--size", choices=SIZES, default="1gp", help="of the last image but one")
     parser.add_argument("--scene", type=Path, help="use this image in place of built ones")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "kmdask-bench")
     parser.add_argument("-k", type=int, nargs="+", default=KS)
@@ -129,11 +128,13 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     out = Path(tempfile.mkdtemp(dir=args.work))
     try:
-        base = args.scene or made(args.work / f"scene-{args.sizes[0]}.tif", "--size", args.sizes[0])
+        smaller = [each for each in STEPS if math.prod(SIZES[each]) < math.prod(SIZES[args.size])]
+        scenes = [args.scene] if args.scene else built([*smaller, args.size], args.work)
+        base = scenes[0]
         compile_kernels(base, out)
         points = []
         if "pixels" in args.axes:
-            points += along_pixels(args.sizes, args.scene, args.work if args.scene is None else out)
+            points += along_pixels(scenes, out)
         if "k" in args.axes:
             points += [Point("k", k, base, base, k=k) for k in args.k]
         if "bands" in args.axes:

@@ -87,7 +87,8 @@ def libdeflate(indexed: Indexed, path: Path) -> None:
     height, width = indexed.indices.shape
     bits = bit_depth(len(indexed.palette))
     header = struct.pack(">IIBBBBB", width, height, bits, 3, 0, 0, 0)
-    packed = deflate.zlib_compress(pack_rows(indexed.indices, bits).tobytes(), DEFLATE_LEVEL)
+    rows = pack_rows(indexed.indices, bits)
+    packed = bytes(deflate.zlib_compress(rows, DEFLATE_LEVEL))
     parts: dict[bytes, bytes] = {
         b"IHDR": header,
         b"PLTE": indexed.palette.tobytes(),
