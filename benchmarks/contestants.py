@@ -50,7 +50,9 @@ class Contestant:
     most: float = math.inf
     """Pixels that it takes, in memory or in time; of a larger scene it gets a part."""
 
-    most_colors: int = 256
+    takes: Callable[[int], bool] = lambda _: True
+    """Whether it can do that k, in a reasonable time."""
+
     note: str = ""
 
 
@@ -90,6 +92,11 @@ def _imagemagick(source: Path, out: Path, k: int) -> list[str]:
     return [imagemagick() or "", str(source), "+dither", "-colors", str(k), str(out)]
 
 
+def _is_depth(k: int) -> bool:
+    """Whether k is all that some bits of a PNG can count."""
+    return k in {2, 4, 16, 256}
+
+
 def _always() -> bool:
     return True
 
@@ -119,7 +126,8 @@ CONTESTANTS = (
         _dzsave,
         _tool("vips"),
         ending=".dzi",
-        note="a palette for each tile",
+        takes=_is_depth,
+        note="a palette for each tile; k is 2, 4, 16 or 256",
     ),
     Contestant(
         "libvips pngsave",
@@ -127,7 +135,8 @@ CONTESTANTS = (
         _tool("vips"),
         ending=".png",
         most=1.1e9,
-        note="holds the whole image: some 9 bytes a pixel",
+        takes=_is_depth,
+        note="holds the whole image: some 9 bytes a pixel; k is 2, 4, 16 or 256",
     ),
     Contestant(
         "pngquant",
@@ -168,7 +177,7 @@ CONTESTANTS = (
         _always,
         ending=".tif",
         most=ALL_PIXELS,
-        most_colors=16,
+        takes=lambda k: k <= 16,
         note="fitted to all pixels, n_init=1; more colours take too long",
     ),
     Contestant(
@@ -193,7 +202,7 @@ CONTESTANTS = (
         _always,
         ending=".tif",
         most=ALL_PIXELS,
-        most_colors=16,
+        takes=lambda k: k <= 16,
         note="stock dask_ml.cluster.KMeans, fitted to all pixels; more colours take too long",
     ),
 )

@@ -77,7 +77,7 @@ def entries(
         Entry(each, next((s for s in scenes if s.pixels <= each.most), scenes[-1]), k)
         for each in contestants
         for k in (ks[:1] if each.name == DECODE else ks)
-        if each.needs() and k <= each.most_colors
+        if each.needs() and each.takes(k)
     ]
     used = {entry.scene.name: entry.scene for entry in listed}
     there = {(entry.contestant.name, entry.scene.name) for entry in listed}

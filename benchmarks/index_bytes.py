@@ -112,7 +112,8 @@ def pngquant(indexed: Indexed, path: Path) -> None:
 def libvips(indexed: Indexed, path: Path) -> None:
     """Write with libvips, which finds the palette as pngquant does."""
     source = _full(indexed, path)
-    options = f"palette,colours={len(indexed.palette)},dither=0,compression=9,effort=10"
+    bits = bit_depth(len(indexed.palette))
+    options = f"palette,bitdepth={bits},dither=0,compression=9,effort=10"
     _run("vips", "copy", str(source), f"{path}[{options}]")
 
 

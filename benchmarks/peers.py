@@ -68,8 +68,9 @@ def minibatch(source: Path, out: Path, k: int) -> None:
     from sklearn.cluster import MiniBatchKMeans
 
     rows, shape = read(source)
+    batch = min(BATCH, -(-len(rows) // 16))  # it fails if one batch is all there is
     model = MiniBatchKMeans(
-        k, n_init=1, max_iter=1, random_state=0, batch_size=BATCH, compute_labels=False
+        k, n_init=1, max_iter=1, random_state=0, batch_size=batch, compute_labels=False
     ).fit(rows)
     write(out, model.predict(rows).reshape(shape), model.cluster_centers_)
 

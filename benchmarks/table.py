@@ -1,6 +1,6 @@
 """Write the README's tables from what the benchmarks have saved.
 
-A table stands between two comments, ``<!-- benchmark NAME -->`` and ``<!-- end NAME -->``; the names
+A table stands between two comments, ``<!-- benchmark NAME -->`` and ``<!-- end NAME -->``; names
 are those of the files in the folder of results: ``race.json`` (``gigapixel.py``), ``fit.json``,
 ``growth.json``, ``index_bytes.json``, ``kernels.json``, ``startup.json``. What has no
 comments in the text, or no file, is left alone.
@@ -46,7 +46,7 @@ def race(result: Result) -> str:
     for scene in dict.fromkeys(row["scene"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["scene"] == scene]
         heads = (
-            *(f"{rows[0]['megapixels']:,.0f} megapixels", "k", "seconds", "× decoding", "× kmdask"),
+            *(f"{rows[0]['megapixels']:,.0f} megapixels", "k", "seconds", "x decoding", "x kmdask"),
             *("cores busy", "peak GB", "MB written", "PSNR", "palettes"),
         )
         parts.append(table(heads, [_racer(row) for row in rows]))
@@ -55,8 +55,10 @@ def race(result: Result) -> str:
     found = "; ".join(f"{name} {said}" for name, said in result["versions"].items())
     notes = {row["name"]: row["note"] for row in result["rows"] if "note" in row}
     parts += [
-        f"{conditions(result)}; `{result['scene']}`; medians of {rounds} rounds, ratios round by "
-        "round; × kmdask is against zarr and tiles with the same k on the same pixels.",
+        (
+            f"{conditions(result)}; `{result['scene']}`; medians of {rounds} rounds, ratios round "
+            "by round; x kmdask is against zarr and tiles with the same k on the same pixels."
+        ),
         " ".join(f"{name}: {note}." for name, note in notes.items()),
     ]
     if result["missing"]:
@@ -109,22 +111,18 @@ def fit(result: Result) -> str:
     """The fits."""
     rows = []
     if row := result.get("scikit-learn"):
-        what = f"k-means on {row['colors']:,} colours, k = {row['k']}, against scikit-learn's"
-        ended = f"inertia {row['inertia_ratio'] - 1:+.1e}"
-        rows.append((what, row["seconds"]["scikit-learn"], row, ended))
+        for name, faster in row["times_faster"].items():
+            what = f"k-means on {row['colors']:,} colours, k = {row['k']}, against {name}"
+            ended = f"inertia {row['inertia_ratio'][name] - 1:+.1e}"
+            rows.append((what, row["seconds"]["kmdask"], row["seconds"][name], faster, ended))
     if row := result.get("dask-ml"):
         what = f"{row['megapixels']:.1f} megapixels, k = {row['k']}, against stock dask-ml"
         ended = f"MSE {row['mse']['kmdask']:.2f}, theirs {row['mse']['dask-ml']:.2f}"
-        rows.append((what, row["seconds"]["dask-ml"], row, ended))
+        seconds = row["seconds"]
+        rows.append((what, seconds["kmdask"], seconds["dask-ml"], row["times_faster"], ended))
     cells = [
-        [
-            what,
-            number(row["seconds"]["kmdask"], ".2f"),
-            number(theirs),
-            number(row["times_faster"]),
-            ended,
-        ]
-        for what, theirs, row, ended in rows
+        [what, number(ours, ".2f"), number(theirs), number(faster), ended]
+        for what, ours, theirs, faster, ended in rows
     ]
     heads = ("fit", "kmdask, s", "theirs, s", "times as fast", "end")
     return f"{table(heads, cells)}\n\n{conditions(result)}; medians of {result['rounds']}."
