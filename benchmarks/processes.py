@@ -82,7 +82,9 @@ class _Watch(threading.Thread):
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # somebody pressed Ctrl-C, which reaches this process alone
+            os.killpg(self.pid, signal.SIGKILL)
         self._ended.set()
         self.join()
 
