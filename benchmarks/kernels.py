@@ -1,0 +1,241 @@
+"""Each kernel by itself: megapixels, or millions of whatever it walks over, per second, one thread.
+
+Each is given the middle of a scene as the workers get it, planar and strided, and is run in turn
+with the others for some rounds after one that compiles; the median counts.
+
+Run ``python benchmarks/kernels.py --scene scene.tif``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+from scene import build
+from sizes import SIZES
+from timing import in_turn, save
+
+from kmdask.display import Colormap
+from kmdask.fitting import lloyd
+from kmdask.fitting.cells import Grid, Units
+from kmdask.fitting.lloyd import n_trials
+from kmdask.kernels import cells, colors, errors, nearest, plus_plus, tiles
+from kmdask.kernels import lloyd as steps
+from kmdask.writing.png import encode_png
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+ALL_VALID = np.empty((0, 0), np.uint8)
+NO_PROJECT = np.empty((0, 0))
+COLORS = 1 << 24
+SEEDED = 1 << 15
+"""Rows that k-means++ starts on: as many as there are cells in `kmdask.fitting.seeding`."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel with its arguments."""
+
+    name: str
+    run: Callable[[], Any]
+    items: int
+    unit: str = "pixels"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of an image, and what the passes make of it."""
+
+    pixels: npt.NDArray[np.uint8]
+    """(y, x, 3), a view of planes."""
+
+    k: int
+
+    @property
+    def size(self) -> int:
+        """Pixels."""
+        return math.prod(self.pixels.shape[:2])
+
+    @cached_property
+    def counted(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        """Codes and counts of its colours."""
+        counted: tuple[Any, Any] = colors.count(self.pixels, ALL_VALID, np.zeros(COLORS, np.uint32))
+        return counted
+
+    @cached_property
+    def rows(self) -> npt.NDArray[np.float32]:
+        """Its colours."""
+        return np.asarray(colors.decode_codes(self.counted[0], 3), np.float32)
+
+    @cached_property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """Colours drawn by k-means++."""
+        some = np.linspace(0, len(self.rows) - 1, min(SEEDED, len(self.rows))).astype(int)
+        weights = self.counted[1][some].astype(float)
+        drawn = lloyd.plus_plus(self.rows[some], weights, self.k, np.random.default_rng(0))
+        return np.rint(drawn).astype(np.uint8)
+
+    @cached_property
+    def table(self) -> npt.NDArray[np.uint8]:
+        """The palette's look-up table."""
+        table = np.zeros(COLORS, np.uint8)
+        colors.nearest_table(self.palette, table)
+        return table
+
+    @cached_property
+    def indices(self) -> npt.NDArray[np.uint8]:
+        """The nearest entry of every pixel."""
+        indices = np.empty(self.pixels.shape[:2], np.uint8)
+        colors.look_up(self.pixels, ALL_VALID, self.table, self.k, indices)
+        return indices
+
+
+def of_colors(block: Block) -> list[Kernel]:
+    """Counting, the table, looking up."""
+    table, sums = np.zeros(COLORS, np.uint32), np.zeros(COLORS, np.int64)
+    codes, counts = block.counted
+    bytes_of_rows = colors.decode_codes(codes, 3)
+    filled, indices = np.zeros(COLORS, np.uint8), np.empty_like(block.indices)
+
+    def merge() -> None:
+        colors.add(codes, counts, sums)
+        colors.drain(sums)
+
+    def look_up() -> None:
+        colors.look_up(block.pixels, ALL_VALID, block.table, block.k, indices)
+
+    return [
+        Kernel("count", lambda: colors.count(block.pixels, ALL_VALID, table), block.size),
+        Kernel("add and drain", merge, codes.size, "colours"),
+        Kernel("encode_codes", lambda: colors.encode_codes(bytes_of_rows), codes.size, "colours"),
+        Kernel("decode_codes", lambda: colors.decode_codes(codes, 3), codes.size, "colours"),
+        Kernel(
+            "nearest_table", lambda: colors.nearest_table(block.palette, filled), COLORS, "entries"
+        ),
+        Kernel("look_up", look_up, block.size),
+    ]
+
+
+def of_fits(block: Block) -> list[Kernel]:
+    """Steps of k-means on the colours."""
+    rows, weights = lloyd.frozen(block.rows), lloyd.frozen(block.counted[1], np.float64)
+    centers = block.palette.astype(np.float64)
+    few = lloyd.frozen(rows[:: -(-len(rows) // SEEDED)], np.float64)
+    masses = lloyd.frozen(weights[:: -(-len(rows) // SEEDED)])
+    uniforms = np.random.default_rng(0).random((block.k, n_trials(block.k)))
+    return [
+        Kernel(
+            "lloyd_step", lambda: steps.lloyd_step(rows, weights, centers), len(rows), "colours"
+        ),
+        Kernel("nearest", lambda: steps.nearest(rows, centers), len(rows), "colours"),
+        Kernel(
+            "plus_plus", lambda: plus_plus.plus_plus(few, masses, uniforms), len(few), "colours"
+        ),
+    ]
+
+
+def of_pixels(block: Block) -> list[Kernel]:
+    """What is done with pixels that are not counted: gathering, searching, adding up."""
+    deep = np.moveaxis(np.moveaxis(block.pixels, 2, 0).astype(np.uint16) * 16, 0, 2)
+    sample = deep.reshape(-1, 3)[:: -(-block.size // 4096)].astype(np.float64)
+    grid = Grid.of(sample, np.eye(3), Units.of(sample, deep.dtype, block.size))
+    bits = np.array([1 << len(each) for each in grid.dealt], np.int64)
+    dealt = (grid.axes, grid.origin, bits, grid.parts(), grid.units.array(), 1 << 18)
+    centers, ones = block.palette.astype(np.float64) * 16, np.ones(3)
+    search, indices = nearest.search_of(centers), np.empty_like(block.indices)
+    sums, counts = np.zeros((block.k, 3), np.int64), np.zeros(block.k, np.int64)
+    given = (deep, ALL_VALID, NO_PROJECT, ones, search)
+    moments = (np.zeros(3), ones, 2.0**40, sums, counts)
+    entries = block.palette.astype(np.float64)
+    errors_of = (block.pixels, block.indices, entries, np.zeros(3), counts)
+    return [
+        Kernel("gather", lambda: cells.gather(deep, ALL_VALID, *dealt), block.size),
+        Kernel(
+            "nearest_pixels", lambda: nearest.nearest_pixels(*given, block.k, indices), block.size
+        ),
+        Kernel(
+            "moments_of_pixels", lambda: nearest.moments_of_pixels(*given, *moments), block.size
+        ),
+        Kernel("add_errors", lambda: errors.add_errors(*errors_of), block.size),
+    ]
+
+
+def of_tiles(block: Block) -> list[Kernel]:
+    """Halving and packing; and a whole PNG, for what packing is worth."""
+    height, width = block.pixels.shape[:2]
+    half = ((height + 1) // 2, (width + 1) // 2)
+    out, reals = np.empty((3, *half), np.uint8), np.empty((3, *half), np.float32)
+    valid = np.full((height, width), 255, np.uint8)
+    floats = np.moveaxis(np.moveaxis(block.pixels, 2, 0).astype(np.float32), 0, 2)
+    bits = next(each for each in (1, 2, 4, 8) if block.k <= 1 << each)
+    zero, colormap = np.int32(0), Colormap(block.palette)
+    return [
+        Kernel("halve", lambda: tiles.halve(block.pixels, ALL_VALID, zero, out), block.size),
+        Kernel("halve_reals", lambda: tiles.halve_reals(floats, ALL_VALID, reals), block.size),
+        Kernel("halve_mask", lambda: tiles.halve_mask(valid), block.size),
+        Kernel("pack_rows", lambda: tiles.pack_rows(block.indices, bits), block.size),
+        Kernel("encode_png", lambda: encode_png(block.indices, colormap), block.size),
+    ]
+
+
+def measure(block: Block, rounds: int) -> list[dict[str, Any]]:
+    """Run all of them."""
+    groups = (of_colors, of_fits, of_pixels, of_tiles)
+    listed = [kernel for group in groups for kernel in group(block)]
+    times = in_turn({each.name: each.run for each in listed}, rounds + 1)
+    rows = []
+    for kernel in listed:
+        seconds = statistics.median(times[kernel.name][1:])
+        speed = kernel.items / seconds / 1e6
+        rows.append(
+            {"name": kernel.name, "k": block.k, "millions_per_second": speed, "of": kernel.unit}
+        )
+    return rows
+
+
+def read(path: Path, side: int) -> npt.NDArray[np.uint8]:
+    """The middle of a scene, as GDAL lays it out."""
+    with rasterio.open(path) as src:
+        wide, tall = min(side, src.width), min(side, src.height)
+        window = Window((src.width - wide) // 2, (src.height - tall) // 2, wide, tall)
+        planes = src.read([1, 2, 3], window=window)
+    pixels: npt.NDArray[np.uint8] = np.moveaxis(planes, 0, 2)
+    return pixels
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, default="16mp", help="scene to build")
+    parser.add_argument("--scene", type=Path, help="use this image in place of a built one")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "kmdask-bench")
+    parser.add_argument("--side", type=int, default=4096, help="of the part of it that is used")
+    parser.add_argument("-k", type=int, nargs="+", default=[16, 256])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the result here as well")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    path = args.scene or build(args.work / f"scene-{args.size}.tif", args.size)
+    pixels = read(path, args.side)
+    rows = [row for k in args.k for row in measure(Block(pixels, k), args.rounds)]
+    print("millions a second, one thread")
+    for row in rows:
+        name, k, speed = row["name"], row["k"], row["millions_per_second"]
+        print(f"{name:<20}{k:>5}{speed:>10.1f} {row['of']}")
+    save(args.json, {"shape": pixels.shape[:2], "rounds": args.rounds, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
