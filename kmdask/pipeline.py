@@ -60,6 +60,7 @@ def compress(
     stretch: Sequence[float] | None = None,
     window: Sequence[int] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    codec: str = "zstd",
     overwrite: bool = False,
     resume: bool = False,
     client: Connection = None,
@@ -180,6 +181,7 @@ def compress(
         display=display,
         stretch=stretch,
         formats=formats,
+        codec=codec,
         window=check_window(window),
     )
     if options.palette is not None and estimator is not None:
@@ -216,7 +218,7 @@ def compress(
         )
         raster = raster if fitted.masked else replace(raster, mask=None)
         header = _header(raster, fitted, options)
-        staging.save(fitted, header, raster, stages.seconds)
+        staging.save(fitted, header, raster, stages.seconds, options.codec)
         with stages("write"):
             metrics, digests = write_outputs(
                 raster, fitted, formats=options.formats, staging=staging, run=run
