@@ -68,6 +68,8 @@ class Strips(Codec):  # type: ignore[misc]  # numcodecs is untyped
     def encode(self, buf: Any) -> npt.NDArray[Any]:
         """Put the indices of a chunk, row by row, into the order of strips."""
         strips = ensure_contiguous_ndarray(buf).reshape(-1, self.rows, self.width)
+        if int(strips.max()) >> self.bits:
+            raise ValueError(f"the index {strips.max()} takes more than {self.bits} bits")
         if self.bits >= 8:
             return np.ascontiguousarray(strips.transpose(0, 2, 1))
         packed: npt.NDArray[Any] = strips[:, 0]
