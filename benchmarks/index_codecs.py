@@ -1,10 +1,10 @@
 """What the indices of an image take, compressed in several ways, against the best palette PNG.
 
-The palette is kmdask's. PNGs are of the whole window, packed, without filters, compressed by zlib at
-level 9 and libdeflate at levels 9 and 12, and as Pillow optimizes them; the smallest is what the
+The palette is kmdask's. PNGs are of the whole window, packed, without filters, compressed by zlib
+at level 9 and libdeflate at levels 9 and 12, and as Pillow optimizes them; the smallest is what the
 others are compared with. Codecs get chunks of 1024 x 1024, as they are stored, with one thread, and
 what comes back is compared. Speeds are megapixels per second of processor time. ``--orders`` adds
-palettes in other orders than that of lightness: a short tour through the colours, and a random one.
+palettes in other orders than that of lightness: a short tour through the colours, a random one.
 
 Codecs of imagecodecs are compared where it is installed (``pip install imagecodecs``).
 
@@ -107,7 +107,7 @@ def pngs_of(indices: Chunk, colors: npt.NDArray[Any]) -> dict[str, int]:
     # The chunks of a PNG and its palette, as kmdask.writing.png writes them.
     around = 8 + 25 + (12 + 3 * entries) + 12 + 12
     sizes = {f"PNG libdeflate {n}": around + len(deflate.zlib_compress(rows, n)) for n in (9, 12)}
-    sizes["PNG zlib 9"] = around + len(zlib.compress(rows, 9))
+    sizes["PNG zlib 9"] = around + len(zlib.compress(rows.tobytes(), 9))
     image, file = Image.fromarray(indices), io.BytesIO()
     image.putpalette(Colormap(np.ascontiguousarray(colors)).rgb.tobytes())
     image.save(file, "PNG", optimize=True, bits=bit_depth(entries))
