@@ -133,6 +133,13 @@ compressing = options(
     seeding,
     click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
+    click.option(
+        "--codec",
+        metavar="zstd|bz2",
+        default="zstd",
+        show_default=True,
+        help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
+    ),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
     connecting,

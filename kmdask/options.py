@@ -26,6 +26,9 @@ FORMATS = ("zarr", "tiles", "cog")
 
 DEFAULT_FORMATS = ("zarr", "tiles")
 
+CODECS = ("zstd", "bz2")
+"""How indices are compressed; see `kmdask.writing.codecs`."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -43,6 +46,7 @@ class Options:
     display: Sequence[int] | None = None
     stretch: Sequence[float] | None = None
     formats: Sequence[str] = DEFAULT_FORMATS
+    codec: str = "zstd"
     window: Window | None = None
     palette: SavedPalette | None = field(default=None, repr=False)
     """What to encode with, in place of a palette that is fitted."""
@@ -58,6 +62,7 @@ class Options:
         check_pca(self.pca)
         check_stretch(self.stretch)
         _check_formats(self.formats)
+        _check_codec(self.codec)
 
     @property
     def colors(self) -> int:
@@ -104,4 +109,13 @@ def _check_formats(formats: object) -> None:
     known = listed and all(name in FORMATS for name in formats)  # type: ignore[attr-defined]
     if not known or "zarr" not in formats:  # type: ignore[operator]
         msg = f"formats is a sequence of {FORMATS}, with 'zarr' among them; got {formats!r}"
+        raise ParameterError(msg)
+
+
+def _check_codec(codec: object) -> None:
+    if codec not in CODECS:
+        msg = (
+            f"codec is one of {CODECS}, how the indices are compressed, fast and for every reader "
+            f"or small; got {codec!r}"
+        )
         raise ParameterError(msg)

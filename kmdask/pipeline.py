@@ -60,6 +60,7 @@ def compress(
     stretch: Sequence[float] | None = None,
     window: Sequence[int] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    codec: str = "zstd",
     overwrite: bool = False,
     resume: bool = False,
     client: Connection = None,
@@ -124,6 +125,12 @@ def compress(
     formats : sequence of str, default ("zarr", "tiles")
         What to write. "zarr" is the compressed image itself and must be among them; "tiles" are a
         Deep Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
+    codec : {"zstd", "bz2"}, default "zstd"
+        How the indices in "zarr" are compressed. "zstd" is fast, and all that reads zarr reads it.
+        "bz2" takes 20 to 32 % fewer bytes (measured on two scenes), and some ten times as long to
+        compress, 15 to 70 megapixels a second and core, 4 where pixels repeat and 2 to 8 of 16-bit
+        indices; decoding is 10 to 60 times as slow. Besides kmdask, zarr and xarray read it where
+        kmdask is installed, and GDAL does not.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
         store, where nothing can be renamed, once the palette is known.
@@ -180,6 +187,7 @@ def compress(
         display=display,
         stretch=stretch,
         formats=formats,
+        codec=codec,
         window=check_window(window),
     )
     if options.palette is not None and estimator is not None:
@@ -217,7 +225,7 @@ def compress(
             fitted, (raster,) = fit_rasters([raster], options, run, stages, estimator, keep=keep)
         raster = raster if fitted.masked else replace(raster, mask=None)
         header = _header(raster, fitted, options)
-        staging.save(fitted, header, raster, stages.seconds)
+        staging.save(fitted, header, raster, stages.seconds, options.codec)
         with stages("write"):
             metrics, digests = write_outputs(
                 raster, fitted, formats=options.formats, staging=staging, run=run

@@ -91,6 +91,18 @@ def test_compress_json(run, tmp_path, scene_tif):
     assert report == {"path": str(out), **json.loads((out / "report.json").read_text())}
 
 
+def test_codec(run, tmp_path, scene_tif):
+    done = run("compress", scene_tif, "small.kmdask", "-k", 5, "-q", "--codec", "bz2")
+    assert done.exit_code == 0, done.output
+    metadata = json.loads((tmp_path / "small.kmdask/image.zarr/indices/.zarray").read_text())
+    assert [each["id"] for each in metadata["filters"]] == ["kmdask_strips", "bz2"]
+    assert run("verify", "small.kmdask", "-q").exit_code == 0
+    refused = run("compress", scene_tif, "other.kmdask", "-k", 5, "-q", "--codec", "gif")
+    assert refused.exit_code == 1
+    assert "codec is one of ('zstd', 'bz2')" in one_line(refused.stderr)
+    assert not Path("other.kmdask").exists()
+
+
 def test_performance_report(run, tmp_path, scene_tif):
     done = run("compress", scene_tif, "-k", 2, "-q", "--performance-report", "run.html")
     assert done.exit_code == 0, done.output

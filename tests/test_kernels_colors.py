@@ -58,7 +58,7 @@ def test_count_equals_unique(table, scene, bands, masked, view):
     codes, counts = kernels.count(VIEWS[view](pixels), mask if masked else ALL_VALID, table)
 
     assert codes.dtype == np.uint32
-    assert counts.dtype == np.int64
+    assert counts.dtype == np.uint32
     np.testing.assert_array_equal(codes, morton(expected)[order])
     np.testing.assert_array_equal(counts, expected_counts[order])
     assert not table.any()

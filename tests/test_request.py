@@ -41,6 +41,7 @@ def test_other_options_are_another_request(image):
     assert asked(image) != asked(image, k=5)
     assert asked(image) != asked(image, seed=1)
     assert asked(image) != asked(image, formats=("zarr",))
+    assert asked(image) != asked(image, codec="bz2")
 
 
 def touch(path):

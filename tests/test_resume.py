@@ -98,7 +98,7 @@ def sources(tmp_path_factory, scene, holes, write_raster):
         "rgb": (rgb, {"k": 9, "formats": ALL}),
         "deep": (deep, {"k": 20, "formats": ALL, "scale": "std", "nodata": 0}),
         "png": (picture, {"k": 4, "formats": ("zarr",)}),
-        "array": (grey, {"k": 6, "formats": ALL}),
+        "array": (grey, {"k": 6, "formats": ALL, "codec": "bz2"}),
     }
 
 

@@ -144,14 +144,8 @@ def can_keep(client: Client, rasters: Sequence[Raster]) -> bool:
     They take no more than half of a worker's memory, and of what is free where it runs, and leave
     it below the line where Dask begins to write to disk.
     """
-    raw, threads_need = 0, 0
-    for raster in rasters:
-        rows, columns, _ = raster.pixels.chunksize
-        _, _, bands = raster.pixels.shape
-        itemsize = raster.pixels.dtype.itemsize
-        raw += sum(chunks.nbytes for chunks in raster.chunks)
-        need = task_bytes(rows * columns, bands, itemsize, masked=raster.mask is not None)
-        threads_need = max(threads_need, need)
+    raw = sum(int(chunks.nbytes) for raster in rasters for chunks in raster.chunks)
+    task = max(_task_bytes(raster) for raster in rasters)
     workers = list(client.run(_memory, on_error="ignore").values())
     if not workers:
         return False
@@ -159,9 +153,15 @@ def can_keep(client: Client, rasters: Sequence[Raster]) -> bool:
     hosts = Counter(host for host, *_ in workers)
     return all(
         share <= min(limit, free / hosts[host]) / 2
-        and process_bytes(raw) + threads * threads_need + share <= line
+        and process_bytes(raw) + threads * task + share <= line
         for host, limit, line, free, threads in workers
     )
+
+
+def _task_bytes(raster: Raster) -> int:
+    rows, columns, bands = map(int, raster.pixels.chunksize)
+    itemsize = raster.pixels.dtype.itemsize
+    return task_bytes(rows * columns, bands, itemsize, masked=raster.mask is not None)
 
 
 def _memory(dask_worker: Any = None) -> tuple[str, float, float, float, int]:

@@ -8,7 +8,7 @@ added up in a tree.
 
 from __future__ import annotations
 
-import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -26,7 +26,7 @@ from kmdask.kernels import colors as kernels
 from kmdask.pixels import valid_or_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -40,8 +40,8 @@ class ColorTable(NamedTuple):
     codes: npt.NDArray[np.uint32]
     """Morton codes, ascending, of shape (n,)."""
 
-    counts: npt.NDArray[np.int64]
-    """Pixels of each colour, of shape (n,)."""
+    counts: npt.NDArray[np.integer[Any]]
+    """Pixels of each colour, of shape (n,): uint32 of one chunk, int64 of several."""
 
 
 @dataclass(frozen=True)
@@ -143,26 +143,36 @@ def added_up(merge: Callable[[list[Any]], Any], tables: Sequence[Delayed]) -> De
     return joined
 
 
-_scratch = threading.local()
+_spare: dict[str, list[npt.NDArray[Any]]] = {"uint32": [], "int64": []}
+
+
+@contextmanager
+def _zeros(dtype: str) -> Iterator[npt.NDArray[Any]]:
+    """Give a table of all codes, all zeros, that has to be all zeros again at the end.
+
+    As many are kept as are in use at once: paging in 64 MiB and more afresh costs more than
+    counting a chunk. What a failure leaves in one is not counted again: that table is dropped.
+    """
+    spare = _spare[dtype]
+    try:
+        table = spare.pop()
+    except IndexError:
+        table = np.zeros(1 << kernels.CODE_BITS, dtype)
+    yield table
+    spare.append(table)
 
 
 def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> ColorTable:
-    # The table is kept per thread: paging in 64 MiB afresh costs more than counting a chunk.
-    # It is set aside while in use, so that what a failure leaves in it is not counted again.
-    table = _scratch.__dict__.pop("table", None)
-    if table is None:
-        table = np.zeros(1 << kernels.CODE_BITS, np.uint32)
-    counted = ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
-    _scratch.table = table
-    return counted
+    with _zeros("uint32") as table:
+        return ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
 
 
 def _merge(tables: list[ColorTable]) -> ColorTable:
     # Lists of millions of colours add up several times faster in a table than pair by pair.
-    table = np.zeros(1 << kernels.CODE_BITS, np.int64)
-    for codes, counts in tables:
-        kernels.add(codes, counts, table)
-    return ColorTable(*kernels.drain(table))
+    with _zeros("int64") as table:
+        for codes, counts in tables:
+            kernels.add(codes, counts, table)
+        return ColorTable(*kernels.drain(table))
 
 
 def _totals(table: ColorTable) -> tuple[int, int]:
@@ -174,4 +184,8 @@ def _rows(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
     rows = slice(start, start + ROWS)
     colors = kernels.decode_codes(table.codes[rows], bands)
-    return colors.astype(np.float32), table.counts[rows], table.codes[rows]
+    return (
+        colors.astype(np.float32),
+        table.counts[rows].astype(np.int64, copy=False),
+        table.codes[rows],
+    )

@@ -55,7 +55,7 @@ def count(
     pixels: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
     table: npt.NDArray[np.uint32],
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """Count the colours of a block.
 
     Parameters
@@ -71,7 +71,7 @@ def count(
     -------
     codes : uint32 array of shape (n,)
         The Morton codes that occur, ascending.
-    counts : int64 array of shape (n,)
+    counts : uint32 array of shape (n,)
         How often each occurs.
     """
     codes = np.empty(pixels.shape[1], np.uint32)
@@ -90,13 +90,13 @@ def count(
 @njit(nogil=True, cache=True)
 def drain(
     table: npt.NDArray[np.integer],
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[Any]]:
     """Take the codes and counts out of a table, and leave it all zeros."""
     n = 0
     for code in range(table.size):
         n += table[code] != 0
     codes = np.empty(n, np.uint32)
-    counts = np.empty(n, np.int64)
+    counts = np.empty(n, table.dtype)
     n = 0
     for code in range(table.size):
         if table[code]:
@@ -109,7 +109,9 @@ def drain(
 
 @njit(nogil=True, cache=True)
 def add(
-    codes: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64], table: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.uint32],
+    counts: npt.NDArray[np.integer],
+    table: npt.NDArray[np.int64],
 ) -> None:
     """Add a result of `count` to a table of shape (2**24,), indexed by Morton code."""
     for i in range(codes.size):

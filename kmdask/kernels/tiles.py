@@ -132,6 +132,6 @@ def pack_rows(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8
             for byte in range(whole):
                 packed[byte] |= row[byte] << shift
         for x in range(whole * per_byte, width):
-            shift = 8 - bits - (x % per_byte) * bits
+            shift = np.uint8(8 - bits - (x % per_byte) * bits)
             out[y, 1 + x // per_byte] |= indices[y, x] << shift
     return out

@@ -1,7 +1,7 @@
 """Digests of the files of a bundle that carry no checksum of their own.
 
-Chunks of the indices end with one (zstd's), and every part of a PNG does. The rest is listed in the
-report with its SHA-256, and the report with its own.
+Chunks of the indices have one (zstd's, or a CRC-32), and so has every part of a PNG. The rest is
+listed in the report with its SHA-256, and the report with its own.
 """
 
 from __future__ import annotations

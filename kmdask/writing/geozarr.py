@@ -23,6 +23,7 @@ from pyproj.exceptions import CRSError
 
 from kmdask import storage
 from kmdask.chunks import CHUNK
+from kmdask.writing.codecs import ZSTD
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 GRID = "spatial_ref"
 """Name of the scalar that holds the grid mapping: the one rioxarray looks for."""
-
-ZSTD_LEVEL = 3
 
 
 def create_group(path: Place) -> Any:
@@ -51,8 +50,8 @@ def create_array(group: Any, name: str, dims: tuple[str, ...], **options: Any) -
     name : str
     dims : tuple of str
     **options
-        Those of `zarr.Group.create_array`. No fill value by default: xarray would take pixels that
-        have it for missing.
+        Those of `zarr.Group.create_array`. By default zstd, and no fill value: xarray would take
+        pixels that have it for missing.
 
     Returns
     -------
@@ -60,12 +59,10 @@ def create_array(group: Any, name: str, dims: tuple[str, ...], **options: Any) -
     """
     array = group.create_array(
         name,
-        # The checksum of what was compressed: four bytes a chunk, and damage is noticed.
-        compressors={"id": "zstd", "level": ZSTD_LEVEL, "checksum": True},
         chunk_key_encoding={"name": "v2", "separator": "/"},
         # Without a fill value it is not defined what stands in a chunk that is not there.
         config={"write_empty_chunks": options.get("fill_value") is None},
-        **{"fill_value": None, **options},
+        **{"fill_value": None, **ZSTD, **options},
     )
     array.attrs["_ARRAY_DIMENSIONS"] = list(dims)
     return array

@@ -144,13 +144,18 @@ class Staging:
         return None if self.earlier is None else self.earlier.fitted
 
     def save(
-        self, fitted: Fitted, header: store.Header, raster: Raster, seconds: dict[str, float]
+        self,
+        fitted: Fitted,
+        header: store.Header,
+        raster: Raster,
+        seconds: dict[str, float],
+        codec: str = "zstd",
     ) -> None:
         """Begin the bundle with its palette; from now on a run that is cut off can be resumed."""
         if self.earlier is None:
             if self.replaces:
                 self.clear()
-            store.create_image(self.path, raster.shape, fitted.palette, header)
+            store.create_image(self.path, raster.shape, fitted.palette, header, codec)
             kept = {
                 "fitted": fitted.to_dict(),
                 "chunk": raster.pixels.chunksize[:2],

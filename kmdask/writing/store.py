@@ -32,6 +32,7 @@ from kmdask.graphs import write_blocks
 from kmdask.palette import Palette
 from kmdask.reading.zarr_source import OPENING_ERRORS
 from kmdask.writing import geozarr
+from kmdask.writing.codecs import told_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +119,9 @@ def is_bundle(path: Place) -> bool:
         return False
 
 
-def create_image(bundle: Place, shape: tuple[int, int], palette: Palette, header: Header) -> None:
+def create_image(
+    bundle: Place, shape: tuple[int, int], palette: Palette, header: Header, codec: str = "zstd"
+) -> None:
     """Create ``image.zarr`` with its palette and attributes, and no indices yet."""
     path = bundle / IMAGE
     k = len(palette.colors)
@@ -131,6 +134,7 @@ def create_image(bundle: Place, shape: tuple[int, int], palette: Palette, header
             header.georef,
             dtype=np.uint8 if k + header.masked <= 256 else np.uint16,
             fill_value=k if header.masked else None,
+            **told_zarr(codec, k + header.masked),
         )
         colors = np.asarray(palette.colors)
         geozarr.write_array(group, PALETTE, ("index", "band"), colors, coordinates="band_name")
