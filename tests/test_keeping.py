@@ -1,0 +1,108 @@
+"""Chunks that the workers keep in memory, so that no pass after the first one reads them again."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+import kmdask
+from kmdask.connecting import machines
+from kmdask.reading.gdal_source import RasterioSource
+from kmdask.reading.raster import open_raster
+
+SHAPE = (1500, 2100)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """How often each window of a file has been read."""
+    seen = Counter()
+    read = RasterioSource.read
+
+    def counted(self, rows, columns):
+        seen[rows.start, columns.start, rows.stop, columns.stop] += 1
+        return read(self, rows, columns)
+
+    monkeypatch.setattr(RasterioSource, "read", counted)
+    return seen
+
+
+@pytest.fixture(params=["uint8", "uint16"])
+def source(request, tmp_path, scene, holes, write_raster):
+    """An image of several chunks, with invalid pixels; of the deep one cells are refined."""
+    pixels = scene(*SHAPE, 3).astype(request.param)
+    return write_raster(tmp_path / "a.tif", pixels, holes(*SHAPE), tiled=True)
+
+
+def contents(bundle):
+    files = (path for path in bundle.rglob("*") if path.is_file() and path.name != "report.json")
+    return {str(path.relative_to(bundle)): path.read_bytes() for path in files}
+
+
+def test_each_chunk_is_read_once(tmp_path, monkeypatch, source, reads):
+    deep = open_raster(source).pixels.dtype != np.uint8
+    kept = kmdask.compress(source, 9, tmp_path / "kept.kmdask", refine=2)
+    once = reads.total()
+    monkeypatch.setattr("kmdask.pipeline.can_keep", lambda *_: False)
+    reads.clear()
+    again = kmdask.compress(source, 9, tmp_path / "again.kmdask", refine=2)
+    chunks = open_raster(source).pixels.npartitions
+    assert chunks >= 6
+    assert reads.total() - once == chunks * (3 if deep else 1), "two refinements, and writing"
+    assert once >= chunks
+    assert contents(kept.path) == contents(again.path)
+
+
+def test_a_palette_for_several_images(source, reads):
+    # Only the refinement of cells needs what was read before.
+    kmdask.fit([source, source], 9)
+    assert max(reads.values()) == 2, "one for each of the images"
+
+
+@pytest.mark.cluster
+def test_only_what_fits_into_half_of_the_memory(tmp_path, scene, write_raster, monkeypatch):
+    raster = open_raster(write_raster(tmp_path / "a.tif", scene(*SHAPE), tiled=True))
+    raw = raster.pixels.nbytes
+    monkeypatch.setattr(machines, "process_bytes", lambda _: 0)
+    monkeypatch.setattr(machines, "task_bytes", lambda *_, **__: 0)
+    for limit, fits in ((int(2.1 * raw), True), (int(1.9 * raw), False), (None, True)):
+        with (
+            LocalCluster(
+                n_workers=1, processes=False, dashboard_address=None, memory_limit=limit
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            assert machines.can_keep(client, [raster]) is fits
+            assert machines.can_keep(client, [raster, raster]) is (limit is None)
+
+
+def test_nothing_is_kept_where_there_is_no_worker(tmp_path, scene, write_raster):
+    raster = open_raster(write_raster(tmp_path / "a.tif", scene(60, 80)))
+
+    class Nobody:
+        def run(self, *_, **__):
+            return {}
+
+    assert machines.can_keep(Nobody(), [raster]) is False
+
+
+COMPUTED = Counter()
+
+
+def seen(block, block_info=None):
+    """Pass a block on, and note that it was computed."""
+    COMPUTED[block_info[0]["chunk-location"]] += 1
+    return block
+
+
+def test_dask_arrays_are_computed_once(tmp_path, scene):
+    COMPUTED.clear()
+    pixels = da.from_array(scene(600, 700), chunks=(512, 512, 3))
+    pixels = pixels.map_blocks(seen, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
+    kmdask.compress(pixels, 5, tmp_path / "a.kmdask")
+    assert len(COMPUTED) == 4
+    assert set(COMPUTED.values()) == {1}
