@@ -116,14 +116,17 @@ def _require_finished(future: Future[Any]) -> None:
 
 
 def _settle(client: Client, futures: list[Future[Any]]) -> None:
-    """Cancel tasks, and wait for those that run: late writes would bring back what is removed."""
+    """Give tasks up, and wait for those that run: late writes would bring back what is removed."""
     groups = {_group(future.key) for future in futures}
+    # Not Client.cancel: the scheduler fails to cancel what others, wanted by nobody, depend on.
+    for future in futures:
+        future.release()
     with suppress(OSError, CancelledError):
-        client.cancel(futures)
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and any(
-            _group(key) in groups for running in client.call_stack().values() for key in running
-        ):
+        until, quiet = time.monotonic() + PATIENCE, 0
+        # Twice: a task may be just between waiting and running.
+        while time.monotonic() < until and quiet < 2:
+            running = {_group(key) for keys in client.call_stack().values() for key in keys}
+            quiet = 0 if running & groups else quiet + 1
             time.sleep(SETTLING_SECONDS)
 
 
