@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import platform
+import threading
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -143,6 +145,16 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide the result."""
     import rasterio
 
-    installed = {name: version(name) for name in LIBRARIES}
+    # One at a time: importlib.metadata now and then finds nothing in two threads at once.
+    with _finding:
+        installed = _installed()
     own = {"kmdask": __version__, "python": platform.python_version()}
     return own | installed | {"gdal": str(rasterio.__gdal_version__)}
+
+
+_finding = threading.Lock()
+
+
+@cache
+def _installed() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
