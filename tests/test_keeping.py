@@ -74,9 +74,7 @@ def test_only_what_fits_into_half_of_the_memory(tmp_path, scene, write_raster, m
             LocalCluster(
                 n_workers=1,
                 processes=False,
-                host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
                 memory_limit=limit,
             ) as cluster,
             Client(cluster) as client,
