@@ -121,7 +121,7 @@ def take_turn(entry: Entry, number: int, limit: float, work: Path) -> None:
 def compare(source: Path, out: Path) -> dict[str, Any]:
     """PSNR and number of palettes, found out in a process of its own, which is large."""
     command = [sys.executable, str(HERE / "quality.py"), str(source), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"not_compared": done.stderr.strip().rpartition("\n")[2]}
     compared: dict[str, Any] = json.loads(done.stdout)
@@ -207,7 +207,7 @@ def made(path: Path, *arguments: str) -> Path:
 def pixels_of(path: Path) -> int:
     """How many pixels an image has."""
     command = [sys.executable, str(HERE / "scene.py"), str(path), "--pixels"]
-    return int(subprocess.run(command, capture_output=True, check=True).stdout)  # noqa: S603
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def prepared(path: Path, work: Path) -> list[Scene]:

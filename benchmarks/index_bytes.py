@@ -125,7 +125,7 @@ def _full(indexed: Indexed, path: Path) -> Path:
 
 
 def _run(*command: str) -> None:
-    subprocess.run(command, capture_output=True, check=True)  # noqa: S603
+    subprocess.run(command, capture_output=True, check=True)
 
 
 CODECS = (

@@ -53,7 +53,7 @@ class Numbers(click.ParamType[Any]):
     def __init__(self, kind: type[int | float], word: str | None = None) -> None:
         self.kind, self.word = kind, word
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
         """Return what the help shows."""
         return "N,N,..." if self.word is None else f"N,N,...|{self.word}"
 
@@ -75,7 +75,7 @@ class Passes(click.ParamType[Any]):
 
     name = "passes"
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
         """Return what the help shows."""
         return "N|converge"
 

