@@ -51,9 +51,7 @@ def run(command: Sequence[str | os.PathLike[str]], *, limit: float | None = None
     """Run a command until it ends; raise `FailedError` if that is not well, or takes too long."""
     with tempfile.TemporaryFile() as said:
         start = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=said, stderr=said, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
         with _Watch(process.pid, limit) as watch:
             _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start

@@ -4,6 +4,8 @@ from .connecting.clusters import Local as Local
 from .connecting.clusters import Remote as Remote
 from .display import Colormap as Colormap
 from .display import Display as Display
+from .encoding import decode as decode
+from .encoding import encode as encode
 from .errors import BundleError as BundleError
 from .errors import ClusterError as ClusterError
 from .errors import EmptyImageError as EmptyImageError
@@ -29,8 +31,6 @@ from .image import CompressedImage as CompressedImage
 from .metrics import Metrics as Metrics
 from .metrics import measure as measure
 from .palette import Palette as Palette
-from .palette import decode as decode
-from .palette import encode as encode
 from .palette_fit import fit as fit
 from .pipeline import compress as compress
 from .pipeline import open as open

@@ -14,15 +14,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kmdask import __version__
-from kmdask.cli_options import CONNECTING, chosen, connecting, options
+from kmdask.cli_options import (
+    CONNECTING,
+    chosen,
+    compressing,
+    connecting,
+    fitting,
+    reading,
+    seeding,
+    talking,
+)
+from kmdask.cli_show import show
 from kmdask.errors import KmdaskError, ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kmdask.image import CompressedImage
     from kmdask.progress import Progress
-    from kmdask.report import Report
 
 EXAMPLES = """\b
 Examples:
@@ -43,113 +51,6 @@ def plain_errors() -> Iterator[None]:
         yield
     except KmdaskError as error:
         raise click.ClickException(str(error)) from error
-
-
-class Numbers(click.ParamType[Any]):
-    """Numbers with commas between them, or one word."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type[int | float], word: str | None = None) -> None:
-        self.kind, self.word = kind, word
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
-        """Return what the help shows."""
-        return "N,N,..." if self.word is None else f"N,N,...|{self.word}"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...] | str:
-        """Parse."""
-        if value == self.word:
-            return str(value)
-        try:
-            return tuple(map(self.kind, str(value).split(",")))
-        except ValueError:
-            word = "" if self.word is None else f", or {self.word}"
-            self.fail(f"{value!r} is not a list of numbers such as 4,3,2{word}", param, ctx)
-
-
-class Passes(click.ParamType[Any]):
-    """A number of passes, or converge."""
-
-    name = "passes"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
-        """Return what the help shows."""
-        return "N|converge"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        """Parse."""
-        try:
-            return "converge" if value == "converge" else int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number of passes nor converge", param, ctx)
-
-
-talking = options(
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    click.option(
-        "-q", "--quiet", is_flag=True, help="Show no progress, only the result and errors."
-    ),
-    click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
-)
-reading = options(
-    click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
-    click.option(
-        "--nodata", type=float, help="Value of missing pixels, in place of what SRC says."
-    ),
-    click.option(
-        "--window",
-        type=Numbers(int),
-        help="Region to take: first column, first row, width, height, as 0,0,4096,4096.",
-    ),
-)
-fitting = options(
-    click.option(
-        "--scale",
-        type=Numbers(float, "std"),
-        help="Weights of the bands when colours are compared, as 1,0.5,1, or std.",
-    ),
-    click.option("--pca", type=int, help="Compare colours by so many principal components."),
-    click.option(
-        "--refine",
-        type=Passes(),
-        default=2,
-        show_default=True,
-        help="Passes of k-means over all pixels of many or deep bands, or converge.",
-    ),
-    click.option(
-        "--display", type=Numbers(int), help="Bands that tiles and preview show, as 4,3,2."
-    ),
-    click.option(
-        "--stretch", type=Numbers(float), help="Percentiles shown as black and white, as 2,98."
-    ),
-)
-seeding = click.option("--seed", default=0, show_default=True, help="Seed of the fit.")
-compressing = options(
-    seeding,
-    click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
-    click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
-    click.option(
-        "--codec",
-        metavar="zstd|bz2",
-        default="zstd",
-        show_default=True,
-        help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
-    ),
-    click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
-    click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
-    connecting,
-    click.option(
-        "--performance-report",
-        metavar="FILE.html",
-        help="Write what Dask knows of the run into a page: which worker did what when.",
-    ),
-    talking,
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
@@ -334,8 +235,7 @@ def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> 
     """
     with plain_errors():
         cluster = chosen(**where)
-        # Loaded before logging is set up, since it does that too.
-        import distributed  # noqa: F401
+        import distributed  # noqa: F401  sets levels of its own when it is loaded: before set_up
 
         from kmdask.connecting.doctor import examine
         from kmdask.request import default_output
@@ -397,54 +297,3 @@ def _compress(
             **options,
         )
     show(image, as_json=as_json)
-
-
-def show(image: CompressedImage, *, as_json: bool) -> None:
-    """Print the report of an image, as a table or as JSON."""
-    report = image.report
-    if as_json:
-        click.echo(json.dumps({"path": str(image.path), **json.loads(report.to_json())}, indent=2))
-        return
-    height, width, bands = image.shape
-    invalid = height * width - report.valid_pixels
-    rows = {
-        "source": report.source,
-        "image": f"{width} x {height}, {_bands(bands)} of {report.dtype}"
-        + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
-        "colours": _colors(report),
-        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}",
-        "size": f"{_bytes(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
-        "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
-        + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
-        "time": ", ".join(f"{name} {took:.1f} s" for name, took in report.seconds.items()),
-        "palette": " ".join(image.colormap.hex[:8]) + (" ..." if len(image.palette) > 8 else ""),
-        "bundle": str(image.path),
-        "look at": str(image.path / "preview.jpg"),
-    }
-    if report.sizes["tiles"]:
-        rows["tiles"] = f"{image.path / 'tiles.dzi'} ({_bytes(report.sizes['tiles'])})"
-    if report.sizes["cog"]:
-        rows["geotiff"] = f"{image.path / 'image.tif'} ({_bytes(report.sizes['cog'])})"
-    for name, text in rows.items():
-        click.echo(f"{name:<10} {text}")
-
-
-def _colors(report: Report) -> str:
-    asked = f" (k={report.k} asked)" if report.k != report.k_used else ""
-    used = f"{report.k_used} in the palette{asked}"
-    if report.palette is not None:
-        return f"{used}, fitted to {', '.join(report.palette['sources'])}"
-    groups = "" if report.exact_colors else "groups of them "
-    return f"{report.colors:,} {groups}in the source, {used}"
-
-
-def _bands(bands: int) -> str:
-    return "1 band" if bands == 1 else f"{bands} bands"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

@@ -1,4 +1,4 @@
-"""Options that several commands take, and what those that name a cluster mean together."""
+"""Options that commands take, and what those that name a cluster mean together."""
 
 from __future__ import annotations
 
@@ -35,6 +35,50 @@ def options(*added: Callable[..., Any]) -> Callable[..., Any]:
     return add
 
 
+class Numbers(click.ParamType[Any]):
+    """Numbers with commas between them, or one word."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int | float], word: str | None = None) -> None:
+        self.kind, self.word = kind, word
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
+        """Return what the help shows."""
+        return "N,N,..." if self.word is None else f"N,N,...|{self.word}"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...] | str:
+        """Parse."""
+        if value == self.word:
+            return str(value)
+        try:
+            return tuple(map(self.kind, str(value).split(",")))
+        except ValueError:
+            word = "" if self.word is None else f", or {self.word}"
+            self.fail(f"{value!r} is not a list of numbers such as 4,3,2{word}", param, ctx)
+
+
+class Passes(click.ParamType[Any]):
+    """A number of passes, or converge."""
+
+    name = "passes"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
+        """Return what the help shows."""
+        return "N|converge"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Parse."""
+        try:
+            return "converge" if value == "converge" else int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of passes nor converge", param, ctx)
+
+
 connecting = options(
     click.option(
         "--scheduler",
@@ -51,6 +95,67 @@ connecting = options(
     click.option(
         "--memory-limit", metavar="SIZE", help="On this machine: memory of each worker, as 2GB."
     ),
+)
+talking = options(
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    click.option(
+        "-q", "--quiet", is_flag=True, help="Show no progress, only the result and errors."
+    ),
+    click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
+)
+reading = options(
+    click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
+    click.option(
+        "--nodata", type=float, help="Value of missing pixels, in place of what SRC says."
+    ),
+    click.option(
+        "--window",
+        type=Numbers(int),
+        help="Region to take: first column, first row, width, height, as 0,0,4096,4096.",
+    ),
+)
+fitting = options(
+    click.option(
+        "--scale",
+        type=Numbers(float, "std"),
+        help="Weights of the bands when colours are compared, as 1,0.5,1, or std.",
+    ),
+    click.option("--pca", type=int, help="Compare colours by so many principal components."),
+    click.option(
+        "--refine",
+        type=Passes(),
+        default=2,
+        show_default=True,
+        help="Passes of k-means over all pixels of many or deep bands, or converge.",
+    ),
+    click.option(
+        "--display", type=Numbers(int), help="Bands that tiles and preview show, as 4,3,2."
+    ),
+    click.option(
+        "--stretch", type=Numbers(float), help="Percentiles shown as black and white, as 2,98."
+    ),
+)
+seeding = click.option("--seed", default=0, show_default=True, help="Seed of the fit.")
+compressing = options(
+    seeding,
+    click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
+    click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
+    click.option(
+        "--codec",
+        metavar="zstd|bz2",
+        default="zstd",
+        show_default=True,
+        help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
+    ),
+    click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
+    click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
+    connecting,
+    click.option(
+        "--performance-report",
+        metavar="FILE.html",
+        help="Write what Dask knows of the run into a page: which worker did what when.",
+    ),
+    talking,
 )
 
 

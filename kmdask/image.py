@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from kmdask import storage
 from kmdask.display import Colormap, Display
+from kmdask.encoding import decode
 from kmdask.errors import BundleError
-from kmdask.palette import Palette, decode
 from kmdask.reading.missing import fill_of
 from kmdask.report import Report
 from kmdask.writing import store
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kmdask.bands import Band
     from kmdask.georef import Georef
+    from kmdask.palette import Palette
     from kmdask.storage import Place
 
 

@@ -12,7 +12,7 @@ from kmdask import storage
 from kmdask.connecting.checks import check_workers
 from kmdask.connecting.client import Connection, connect
 from kmdask.connecting.machines import can_keep, room_of
-from kmdask.errors import ParameterError, without_secrets
+from kmdask.errors import ParameterError
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette import check_room
@@ -20,12 +20,11 @@ from kmdask.palette_fit import fit_rasters
 from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import check_window
-from kmdask.report import Report, versions
+from kmdask.records import header_of, report_of
 from kmdask.request import check_apart, default_output, request
 from kmdask.saved_palette import SavedPalette, as_saved
 from kmdask.stages import Stages
 from kmdask.watching import performance_report as reported
-from kmdask.writing import store
 from kmdask.writing.cog import check_cog
 from kmdask.writing.outputs import sizes_of, write_outputs
 from kmdask.writing.staging import publishing
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from kmdask.fitted import Fitted
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
-    from kmdask.metrics import Metrics
     from kmdask.reading.raster import Raster
     from kmdask.reading.sources import Source
 
@@ -224,14 +222,14 @@ def compress(
             keep = can_keep(connected, [raster])
             fitted, (raster,) = fit_rasters([raster], options, run, stages, estimator, keep=keep)
         raster = raster if fitted.masked else replace(raster, mask=None)
-        header = _header(raster, fitted, options)
+        header = header_of(raster, fitted, options)
         staging.save(fitted, header, raster, stages.seconds, options.codec)
         with stages("write"):
             metrics, digests = write_outputs(
                 raster, fitted, formats=options.formats, staging=staging, run=run
             )
         staging.finish(
-            _report(
+            report_of(
                 raster,
                 fitted,
                 metrics,
@@ -297,56 +295,3 @@ def _given(raster: Raster, options: Options, palette: SavedPalette) -> Fitted:
     if "cog" in options.formats:
         check_cog(len(fitted.palette) + fitted.masked)
     return fitted
-
-
-def _header(raster: Raster, fitted: Fitted, options: Options) -> store.Header:
-    given = options.palette
-    space = None if fitted.space is None else fitted.space.to_dict()
-    return store.Header(
-        k=options.colors,
-        seed=(given or options).seed,
-        masked=fitted.masked,
-        georef=raster.georef,
-        bands=raster.bands,
-        display=fitted.display.to_dict(),
-        options={
-            **(options.to_dict() if given is None else given.options),
-            "space": space,
-            "shared": given is not None,
-        },
-    )
-
-
-def _report(
-    raster: Raster,
-    fitted: Fitted,
-    metrics: Metrics,
-    *,
-    options: Options,
-    sizes: dict[str, int],
-    seconds: dict[str, float],
-    digests: dict[str, str],
-    dashboard: str | None,
-) -> Report:
-    return Report(
-        source=without_secrets(raster.source),
-        shape=(*raster.shape, fitted.palette.bands),
-        dtype=str(raster.pixels.dtype),
-        valid_pixels=metrics.pixels,
-        colors=fitted.colors,
-        exact_colors=fitted.exact,
-        k=options.colors,
-        k_used=len(fitted.palette),
-        seed=(options.palette or options).seed,
-        mse=metrics.mse,
-        peak=metrics.peak,
-        psnr=metrics.psnr,
-        shares=metrics.shares,
-        sizes=sizes,
-        seconds=seconds,
-        versions=versions(),
-        digests=digests,
-        dashboard=dashboard,
-        palette=None if options.palette is None else options.palette.origin,
-        window=options.window,
-    )

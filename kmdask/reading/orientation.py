@@ -15,6 +15,7 @@ import numpy as np
 
 from kmdask.georef import Georef
 from kmdask.reading.remote import is_file
+from kmdask.reading.wrapped import WrappedSource
 from kmdask.storage import place, reaching
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from kmdask.bands import Band
     from kmdask.reading.gdal_source import RasterioSource
 
 TAG = 0x0112
@@ -34,10 +34,9 @@ NOT_PARSED = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError
 
 
 @dataclass(frozen=True)
-class OrientedSource:
+class OrientedSource(WrappedSource):
     """A raster seen by its EXIF orientation."""
 
-    stored: RasterioSource
     transposed: bool
     """Whether rows and columns are swapped, which comes first, ..."""
 
@@ -58,34 +57,9 @@ class OrientedSource:
         )
 
     @property
-    def path(self) -> str:
-        """What to call the image in messages."""
-        return self.stored.path
-
-    @property
-    def location(self) -> str:
-        """The file."""
-        return self.stored.location
-
-    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self._swapped(self.stored.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the samples."""
-        return self.stored.dtype
-
-    @property
-    def bands(self) -> tuple[Band, ...]:
-        """The bands that are read."""
-        return self.stored.bands
-
-    @property
-    def masked(self) -> bool:
-        """Whether `read` returns a further sample, 0 where the pixel is invalid."""
-        return self.stored.masked
 
     @property
     def block(self) -> tuple[int, int]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kmdask.errors import ParameterError
+from kmdask.reading.wrapped import WrappedSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-    from kmdask.bands import Band
     from kmdask.georef import Georef
     from kmdask.reading.arrays import Given
     from kmdask.reading.layout import Layout
@@ -54,50 +54,19 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WindowedSource:
+class WindowedSource(WrappedSource):
     """A region of a source.
 
     Blocks of the file that the edges of chunks cut are decoded by the chunks on both sides; there
     are none if the region begins at a multiple of them.
     """
 
-    stored: Source
     region: Window
-
-    @property
-    def path(self) -> str:
-        """What to call the image in messages."""
-        return self.stored.path
-
-    @property
-    def location(self) -> str:
-        """The file or directory that holds its pixels."""
-        return self.stored.location
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.region.height, self.region.width
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the samples."""
-        return self.stored.dtype
-
-    @property
-    def bands(self) -> tuple[Band, ...]:
-        """The bands that are read."""
-        return self.stored.bands
-
-    @property
-    def masked(self) -> bool:
-        """Whether `read` returns a further sample, 0 where the pixel is invalid."""
-        return self.stored.masked
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """Rows and columns that are decoded together."""
-        return self.stored.block
 
     @property
     def georef(self) -> Georef:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import dask
 
 from kmdask import storage
+from kmdask.encoding import encode
 from kmdask.errors import writing
 from kmdask.metrics import metrics_of, pixel_errors
-from kmdask.palette import encode
 from kmdask.writing import store
 from kmdask.writing.cog import assemble_cog, write_cog_tiles
 from kmdask.writing.deepzoom import write_description, write_levels

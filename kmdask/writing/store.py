@@ -29,7 +29,7 @@ from kmdask.chunks import CHUNK, SHARD
 from kmdask.errors import BundleError, writing
 from kmdask.georef import Georef
 from kmdask.graphs import write_blocks
-from kmdask.palette import Palette
+from kmdask.palette import Palette, index_dtype
 from kmdask.reading.zarr_source import OPENING_ERRORS
 from kmdask.writing import geozarr
 from kmdask.writing.codecs import told_zarr
@@ -132,7 +132,7 @@ def create_image(
             INDICES,
             shape,
             header.georef,
-            dtype=np.uint8 if k + header.masked <= 256 else np.uint16,
+            dtype=index_dtype(k + header.masked),
             fill_value=k if header.masked else None,
             **told_zarr(codec, k + header.masked),
         )

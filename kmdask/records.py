@@ -1,0 +1,70 @@
+"""What a run puts on record: the header of its array, and its report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kmdask.errors import without_secrets
+from kmdask.report import Report, versions
+from kmdask.writing.store import Header
+
+if TYPE_CHECKING:
+    from kmdask.fitted import Fitted
+    from kmdask.metrics import Metrics
+    from kmdask.options import Options
+    from kmdask.reading.raster import Raster
+
+
+def header_of(raster: Raster, fitted: Fitted, options: Options) -> Header:
+    """Return what `image.zarr` says of an image."""
+    given = options.palette
+    space = None if fitted.space is None else fitted.space.to_dict()
+    return Header(
+        k=options.colors,
+        seed=(given or options).seed,
+        masked=fitted.masked,
+        georef=raster.georef,
+        bands=raster.bands,
+        display=fitted.display.to_dict(),
+        options={
+            **(options.to_dict() if given is None else given.options),
+            "space": space,
+            "shared": given is not None,
+        },
+    )
+
+
+def report_of(
+    raster: Raster,
+    fitted: Fitted,
+    metrics: Metrics,
+    *,
+    options: Options,
+    sizes: dict[str, int],
+    seconds: dict[str, float],
+    digests: dict[str, str],
+    dashboard: str | None,
+) -> Report:
+    """Return the report of a run."""
+    return Report(
+        source=without_secrets(raster.source),
+        shape=(*raster.shape, fitted.palette.bands),
+        dtype=str(raster.pixels.dtype),
+        valid_pixels=metrics.pixels,
+        colors=fitted.colors,
+        exact_colors=fitted.exact,
+        k=options.colors,
+        k_used=len(fitted.palette),
+        seed=(options.palette or options).seed,
+        mse=metrics.mse,
+        peak=metrics.peak,
+        psnr=metrics.psnr,
+        shares=metrics.shares,
+        sizes=sizes,
+        seconds=seconds,
+        versions=versions(),
+        digests=digests,
+        dashboard=dashboard,
+        palette=None if options.palette is None else options.palette.origin,
+        window=options.window,
+    )
