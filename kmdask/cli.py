@@ -209,13 +209,13 @@ def decompress(
 
     Its ending says in which form: .tif and .tiff are a GeoTIFF, .zarr is a zarr group.
     """
-    from kmdask import storage
+    from kmdask import places, storage
     from kmdask.writing import decompress as colors
 
     told = set_up(quiet=quiet, verbose=verbose)
     with plain_errors():
-        path = storage.output_place(dst)
-        image = colors.Decoded.open(storage.place(bundle))
+        path = places.output_place(dst)
+        image = colors.Decoded.open(places.place(bundle))
         colors.decompress(image, path, cog=cog, overwrite=overwrite, progress=told)
         result = {"path": dst, "bytes": storage.size_of(path)}
     click.echo(json.dumps(result) if as_json else dst)

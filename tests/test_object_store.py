@@ -17,7 +17,7 @@ import s3fs
 from distributed import Client, LocalCluster
 
 import kmdask
-from kmdask import storage
+from kmdask import places, storage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:datetime.datetime.utcnow:DeprecationWarning",  # botocore, on Python 3.12
@@ -85,7 +85,7 @@ def local(tmp_path_factory, source, threads):
 
 def contents(bundle):
     """The bytes of every file but the report, which has timings."""
-    place = storage.place(bundle)
+    place = places.place(bundle)
     files = {name: place / name for name in storage.files(place) if name != "report.json"}
     return {name: storage.read_file(path) for name, path in files.items()}
 
@@ -124,7 +124,7 @@ def test_object_by_object_as_on_disk(out, source, local, threads, store):
     result = kmdask.compress(source, out=out, client=threads, **OPTIONS)
     log = [entry for entry in store.log() if entry["method"] == "PUT"]
     assert contents(out) == contents(local.path)
-    assert storage.names(storage.place(out)) == {path.name for path in local.path.iterdir()}
+    assert storage.names(places.place(out)) == {path.name for path in local.path.iterdir()}
     assert result.report.sizes == local.report.sizes
 
     again = kmdask.open(out)
@@ -175,7 +175,7 @@ def test_half_written(out, source, local, threads, store):
         kmdask.open(out)
     with pytest.raises(kmdask.OutputExistsError, match="half written"):
         kmdask.compress(source, out=out, client=threads, **OPTIONS)
-    scratch = storage.place(out) / "scratch"
+    scratch = places.place(out) / "scratch"
     (receipts,) = (name for name in storage.names(scratch) if name.startswith("receipts-"))
     there = storage.names(scratch / receipts)
     assert there
@@ -280,4 +280,4 @@ def test_writes_that_fail_for_ever(out, source, threads, store):
     # Far from a matter of speed: without a bound there would be no end.
     assert time.monotonic() - started < 150
     store.fail()
-    assert storage.names(storage.place(out)) == set()
+    assert storage.names(places.place(out)) == set()

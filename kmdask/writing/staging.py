@@ -38,9 +38,9 @@ from kmdask.writing.receipts import DamagedReceiptError, Receipts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kmdask.places import Place
     from kmdask.reading.raster import Raster
     from kmdask.report import Report
-    from kmdask.storage import Place
 
 logger = logging.getLogger(__name__)
 

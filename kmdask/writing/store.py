@@ -23,7 +23,7 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.bands import Band
 from kmdask.chunks import CHUNK, SHARD
 from kmdask.errors import BundleError, writing
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from kmdask.storage import Place
+    from kmdask.places import Place
     from kmdask.writing.receipts import Receipts
 
 FORMAT_VERSION = 2
@@ -114,7 +114,7 @@ class Header:
 def is_bundle(path: Place) -> bool:
     """Whether a finished bundle stands at a path."""
     try:
-        return ATTRIBUTES in zarr.open_group(storage.zarr_store(path / IMAGE), mode="r").attrs
+        return ATTRIBUTES in zarr.open_group(places.zarr_store(path / IMAGE), mode="r").attrs
     except OPENING_ERRORS:
         return False
 
@@ -177,7 +177,7 @@ def _write_chunks(
 ) -> npt.NDArray[np.int64]:
     region = tuple(slice(*span) for span in block_info[0]["array-location"])
     with writing(path):
-        array = zarr.open_array(storage.zarr_store(path), mode="r+")
+        array = zarr.open_array(places.zarr_store(path), mode="r+")
         # A chunk that is not there is one that was lost, also where all would be invalid.
         array.with_config({"write_empty_chunks": True})[region] = indices
     return np.full((1, 1), indices.size)
@@ -185,9 +185,9 @@ def _write_chunks(
 
 def begun_at(path: str) -> Place | None:
     """Return the place that a path names if it holds a bundle, or parts of one."""
-    if not storage.is_there(path):
+    if not places.is_there(path):
         return None
-    bundle = storage.place(path)
+    bundle = places.place(path)
     return bundle if _has_image(bundle) or _has(bundle, REPORT) else None
 
 
@@ -245,7 +245,7 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
         msg = f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it"
         raise BundleError(msg)
     with _damage_named(bundle):
-        group = zarr.open_group(storage.zarr_store(bundle / IMAGE), mode="r")
+        group = zarr.open_group(places.zarr_store(bundle / IMAGE), mode="r")
         fields: Any = group.attrs[ATTRIBUTES]
         _check_version(bundle, fields["format_version"])
         header = Header.from_dict(fields, masked=fields["nodata"] is not None)
