@@ -15,11 +15,8 @@ Run ``python benchmarks/fit.py --size 16mp``.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -27,9 +24,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 from dask_ml.cluster import KMeans as DaskMLKMeans
-from kernels import read
-from scene import build
-from sizes import SIZES
+from middle import parser_of, read
 from sklearn.cluster import KMeans as SklearnKMeans
 from timing import in_turn, ratio, save
 
@@ -164,20 +159,13 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS)
-    parser.add_argument("--size", choices=SIZES, default="16mp", help="scene to build")
-    parser.add_argument("--scene", type=Path, help="use this image in place of a built one")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "kmdask-bench")
-    parser.add_argument("--side", type=int, default=4096, help="of the part of it that is used")
     parser.add_argument("-k", type=int, default=256, help="against scikit-learn")
     parser.add_argument("--dask-ml-k", type=int, default=16, help="against dask-ml")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the result here as well")
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    path = args.scene or build(args.work / f"scene-{args.size}.tif", args.size)
-    pixels = np.ascontiguousarray(read(path, args.side))
+    pixels = np.ascontiguousarray(read(args))
     result: dict[str, Any] = {"rounds": args.rounds}
     if "scikit-learn" in args.parts:
         result["scikit-learn"] = against_sklearn(*counted(pixels), args.k, args.rounds)
