@@ -7,6 +7,7 @@ from collections import Counter
 import dask.array as da
 import numpy as np
 import pytest
+from bundles import contents
 from distributed import Client, LocalCluster
 
 import kmdask
@@ -36,11 +37,6 @@ def source(request, tmp_path, scene, holes, write_raster):
     """An image of several chunks, with invalid pixels; of the deep one cells are refined."""
     pixels = scene(*SHAPE, 3).astype(request.param)
     return write_raster(tmp_path / "a.tif", pixels, holes(*SHAPE), tiled=True)
-
-
-def contents(bundle):
-    files = (path for path in bundle.rglob("*") if path.is_file() and path.name != "report.json")
-    return {str(path.relative_to(bundle)): path.read_bytes() for path in files}
 
 
 def test_each_chunk_is_read_once(tmp_path, monkeypatch, source, reads):
