@@ -279,7 +279,7 @@ def test_task_names(tmp_path, source):
         "write-preview",
         "halve",
         "seed",
-        "lloyd-step",
+        "lloyd",
     }
 
 

@@ -171,7 +171,7 @@ def test_what_is_finished_is_not_done_again(
     assert partials(tmp_path) == []
 
     # The palette is not fitted again, and each receipt stands for a task that is not run.
-    assert not {"count", "gather", "merge-colors", "lloyd-step", "seed"} & again.keys()
+    assert not {"count", "gather", "merge-colors", "lloyd", "lloyd-step", "seed"} & again.keys()
     for name in ("write-zarr", "write-tiles", "write-cog", "write-preview"):
         assert again[name] == undisturbed[name] - there[name]
     assert again["read"] <= undisturbed["read"], "the first run has kept what it read"

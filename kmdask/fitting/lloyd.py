@@ -6,6 +6,7 @@ It therefore imports neither dask_ml nor scikit-learn, which would cost a worker
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -39,6 +40,9 @@ Rows: TypeAlias = npt.NDArray[np.floating[Any]]
 
 _NOISE = 1e-12
 """A cluster left with no more than this share of its weight is empty but for rounding."""
+
+_PART = 1 << 18
+"""Rows that one thread works on."""
 
 _REMEMBERED = 32
 """Steps that are remembered: rows that none of them has looked at are looked at again."""
@@ -135,7 +139,7 @@ class Steps:
     """Steps of Lloyd's algorithm over the same rows, which remember what the last ones found.
 
     A step then costs what the rows cost that may change. Rows near one another should be near in
-    memory; see `kmdask.kernels.bounds`. Memory is 8 bytes a row.
+    memory; see `kmdask.kernels.bounds`.
 
     Parameters
     ----------
@@ -144,22 +148,36 @@ class Steps:
         One per row, or a single one for all rows.
     k : int
         Number of centres.
+    threads : int, default 1
+        How many work side by side. It changes nothing but the time.
     """
 
-    def __init__(self, X: Rows, weights: npt.ArrayLike, k: int) -> None:
-        self._rows, self._weights = frozen(X), frozen(weights, np.float64)
-        self._memory = bounds.forgetful(self._rows, k)
+    def __init__(self, X: Rows, weights: npt.ArrayLike, k: int, threads: int = 1) -> None:
+        masses = frozen(weights, np.float64)
+        rows = [frozen(X[start : start + _PART]) for start in range(0, len(X), _PART)]
+        shares = [masses[start : start + _PART] for start in range(0, len(masses), _PART)]
+        self._parts = list(zip(rows, shares * (len(rows) // len(shares)), strict=True))
+        self._memories = [bounds.forgetful(part, k) for part in rows]
         self._centers: deque[Floats] = deque(maxlen=_REMEMBERED)
         self._taken = 0
+        self._threads = threads
 
     def __call__(self, centers: Floats) -> Sums:
         """Assign rows to their nearest centres and sum up, as `step` does."""
         centers = np.array(centers, np.float64, order="C")
         self._centers.append(centers)
         ways = np.stack([np.linalg.norm(centers - then, axis=1) for then in self._centers])
-        bounds.resettle(self._rows, self._weights, centers, ways, self._taken, self._memory)
+
+        def resettle(part: tuple[Rows, Floats], memory: bounds.Memory) -> None:
+            bounds.resettle(*part, centers, ways, self._taken, memory)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(resettle, self._parts, self._memories))
         self._taken += 1
-        return Sums(self._memory.sums.copy(), self._memory.weights.copy())
+        return Sums(
+            sums=np.sum([memory.sums for memory in self._memories], axis=0),
+            weights=np.sum([memory.weights for memory in self._memories], axis=0),
+        )
 
 
 def farthest_rows(X: Rows, weights: Floats, centers: Floats, count: int) -> Farthest:
@@ -289,7 +307,7 @@ def lloyd(
         partial(farthest_rows, X, weights),
         np.array(centers, np.float64),
         max_iter=max_iter,
-        max_shift=tol * float(X.var(axis=0, dtype=np.float64).mean()),
+        max_shift=tol * float(np.mean([np.var(column, dtype=np.float64) for column in X.T])),
     )
     return centers, step(X, weights, centers).inertia, n_iter
 
