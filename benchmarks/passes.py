@@ -93,6 +93,7 @@ def passes(path: Path, formats: Sequence[str] = ("zarr", "tiles")) -> list[Pass]
     grey = np.linspace(0, 255, K).astype(np.uint8)[:, None]
     fitted = Fitted(
         palette=kmdask.Palette(np.repeat(grey, len(raster.bands), axis=1)),
+        k=K,
         display=Display((1,), (0.0,), (255.0,)),
         masked=raster.mask is not None,
         space=None,

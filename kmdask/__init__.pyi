@@ -34,10 +34,13 @@ from .palette import Palette as Palette
 from .palette_fit import fit as fit
 from .pipeline import compress as compress
 from .pipeline import open as open
+from .rates import Point as Point
+from .rates import Sweep as Sweep
 from .reading.raster import Raster as Raster
 from .reading.raster import open_raster as open_raster
 from .report import Report as Report
 from .saved_palette import SavedPalette as SavedPalette
+from .sweeping import sweep as sweep
 from .verify import Problem as Problem
 from .verify import verify as verify
 from .writing.levels import Level as Level

@@ -22,6 +22,10 @@ class Fitted:
     """A palette, and how it is to be used and judged."""
 
     palette: Palette
+
+    k: int
+    """Colours that were asked for, or chosen for a target."""
+
     display: Display
     """What tiles, preview and GeoTIFF show."""
 
@@ -51,6 +55,7 @@ class Fitted:
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes, ready for JSON; palette and display are kept elsewhere."""
         return {
+            "k": self.k,
             "masked": self.masked,
             "space": None if self.space is None else self.space.to_dict(),
             "peak": self.peak,
@@ -63,7 +68,7 @@ class Fitted:
     def from_dict(cls, fields: dict[str, Any], palette: Palette, display: Display) -> Fitted:
         """Rebuild from the result of `to_dict`."""
         space, metrics = fields["space"], fields["metrics"]
-        rest = {name: fields[name] for name in ("masked", "peak", "colors", "exact")}
+        rest = {name: fields[name] for name in ("k", "masked", "peak", "colors", "exact")}
         return cls(
             palette=palette,
             display=display,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from kmdask.fitting.fit import check_k
 from kmdask.fitting.refine import check_refine
 from kmdask.fitting.survey import check_pca, check_scale
 from kmdask.palette import ENTRIES
+from kmdask.targets import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +22,17 @@ if TYPE_CHECKING:
     from kmdask.fitting.survey import Scale
     from kmdask.reading.window import Window
     from kmdask.saved_palette import SavedPalette
+    from kmdask.targets import Kind
 
 FORMATS = ("zarr", "tiles", "cog")
 
 DEFAULT_FORMATS = ("zarr", "tiles")
+
+TARGETS: tuple[Kind, ...] = ("psnr", "max_bytes", "ratio")
+"""What may be given in place of k; see `kmdask.targets`."""
+
+FITTING = ("seed", "scale", "pca", "refine", "display", "stretch")
+"""What a fit has decided once there is a palette."""
 
 CODECS = ("zstd", "bz2")
 """How indices are compressed; see `kmdask.writing.codecs`."""
@@ -34,8 +42,8 @@ CODECS = ("zstd", "bz2")
 class Options:
     """The parameters of `kmdask.compress` that decide what comes out; they are explained there."""
 
-    k: int | None
-    """None if there is a palette already."""
+    k: int | Literal["auto"] | None
+    """None if there is a palette already, or another target."""
 
     seed: int = 0
     bands: Sequence[int] | None = None
@@ -51,9 +59,13 @@ class Options:
     palette: SavedPalette | None = field(default=None, repr=False)
     """What to encode with, in place of a palette that is fitted."""
 
+    psnr: float | None = None
+    max_bytes: int | None = None
+    ratio: float | None = None
+
     def __post_init__(self) -> None:
         if self.palette is None:
-            object.__setattr__(self, "k", _checked_k(self.k))
+            self._check_one_target()
         else:
             self._check_unasked()
         object.__setattr__(self, "seed", _checked_seed(self.seed))
@@ -65,14 +77,34 @@ class Options:
         _check_codec(self.codec)
 
     @property
-    def colors(self) -> int:
-        """How many colours are asked for, or were when the palette was fitted."""
-        # One of the two is there.
-        return cast("int", self.k if self.palette is None else self.palette.k)
+    def target(self) -> Target | None:
+        """What a number of colours is to be chosen for; None if it is given, or a palette is."""
+        if isinstance(self.k, str) and self.k == "auto":
+            return Target("auto")
+        asked = {name: getattr(self, name) for name in TARGETS}
+        return next((Target(n, value) for n, value in asked.items() if value is not None), None)
+
+    def _check_one_target(self) -> None:
+        """Raise a `ParameterError` unless exactly one thing says how many colours there are."""
+        asked = {name: getattr(self, name) for name in ("k", *TARGETS)}
+        given = [f"{name}={value!r}" for name, value in asked.items() if value is not None]
+        if len(given) != 1:
+            msg = (
+                f"give k, the number of colours from 1 to {ENTRIES:,} (-k) or 'auto', or one of "
+                "psnr= (--psnr), max_bytes= (--max-bytes), ratio= (--ratio) and palette= "
+                f"(--palette), exactly one of them; got {' and '.join(given) or 'none'}"
+            )
+            raise ParameterError(msg)
+        target = self.target
+        if target is None:
+            object.__setattr__(self, "k", check_k(self.k))
+        elif target.kind != "auto":
+            # The same target, however its number is written, is the same request.
+            object.__setattr__(self, target.kind, target.value)
 
     def _check_unasked(self) -> None:
         """Raise a `ParameterError` if something is asked for that the palette has decided."""
-        for name in ("k", "seed", "scale", "pca", "refine", "display", "stretch"):
+        for name in ("k", *TARGETS, *FITTING):
             value, usual = getattr(self, name), getattr(type(self), name, None)
             if value is not usual if usual is None else value != usual:
                 msg = (
@@ -89,13 +121,6 @@ class Options:
             "pca": self.pca,
             "refine": self.refine,
         }
-
-
-def _checked_k(k: object) -> int:
-    if k is None:
-        msg = f"give k, the number of colours from 1 to {ENTRIES:,} (-k), or palette= (--palette)"
-        raise ParameterError(msg)
-    return check_k(k)
 
 
 def _checked_seed(seed: object) -> int:

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdask import places, storage
-from kmdask.bands import fill_values
-from kmdask.connecting.checks import check_readers
-from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import can_keep, room_of
-from kmdask.display import check_display, choose_display
+from kmdask.choosing import check_entries, fit_asked
+from kmdask.connecting.machines import can_keep
+from kmdask.counted import count, opened
+from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
-from kmdask.fitting.fit import fit_centers
-from kmdask.fitting.refine import refine_images
-from kmdask.fitting.survey import check_pca, check_scale, survey_images
-from kmdask.metrics import measure
 from kmdask.options import Options
-from kmdask.palette import Palette, check_room
 from kmdask.pixels import countable
-from kmdask.progress import Progress, chosen
-from kmdask.reading.raster import found_at, open_raster
+from kmdask.progress import chosen
 from kmdask.reading.window import check_window
 from kmdask.saved_palette import SavedPalette
-from kmdask.stages import Stages
-from kmdask.writing.cog import check_cog
 
 if TYPE_CHECKING:
     import os
@@ -37,11 +26,13 @@ if TYPE_CHECKING:
 
     from sklearn.base import BaseEstimator
 
-    from kmdask.fitting.colors import WeightedColors
+    from kmdask.connecting.client import Connection
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
     from kmdask.places import Place
+    from kmdask.progress import Progress
     from kmdask.reading.raster import Raster
+    from kmdask.stages import Stages
 
 
 def fit(
@@ -123,37 +114,29 @@ def fit(
     target = None if out is None else places.output_place(out)
     if target is not None:
         storage.check_free(target, overwrite=overwrite)
-    stages = Stages(chosen(progress))
-    found = [found_at(each, bands=bands, nodata=nodata, window=options.window) for each in paths]
     with (
         _scratch(target) as scratch,
-        connect(client) as connected,
-        stages.on(connected, "palette" if target is None else target.name),
+        opened(
+            paths,
+            options,
+            client=client,
+            progress=chosen(progress),
+            name="palette" if target is None else target.name,
+            scratch=scratch,
+        ) as images,
     ):
-        check_readers(connected, found)
-        with stages("open"):
-            rasters = [
-                open_raster(
-                    each,
-                    bands=bands,
-                    nodata=nodata,
-                    scratch=folder,
-                    window=options.window,
-                    room=room_of(connected, source),
-                )
-                for each, source, folder in zip(paths, found, scratch, strict=False)
-            ]
-            check_alike(rasters)
-            stages.pixels = sum(math.prod(raster.shape) for raster in rasters)
-        run = partial(stages.run, connected)
+        rasters = images.rasters
+        check_alike(rasters)
         passes = options.refine != 0 and not countable(rasters[0].pixels)
-        keep = passes and can_keep(connected, rasters)
-        fitted, _ = fit_rasters(rasters, options, run, stages, estimator, wary=True, keep=keep)
+        keep = passes and can_keep(images.client, rasters)
+        fitted, _ = fit_rasters(
+            rasters, options, images.run, images.stages, estimator, wary=True, keep=keep
+        )
     saved = SavedPalette(
         palette=fitted.palette,
         bands=rasters[0].bands,
         display=fitted.display,
-        k=k,
+        k=fitted.k,
         peak=fitted.peak,
         space=fitted.space,
         seed=seed,
@@ -199,58 +182,36 @@ def fit_rasters(
     rasters : list of Raster
         The images, with the chunks that are kept in place of those that would be read.
     """
-    bands, dtype = rasters[0].bands, rasters[0].pixels.dtype
-    check_display(options.display, bands)
-    check_scale(options.scale, len(bands))
-    check_pca(options.pca, len(bands))
     with stages("count"):
-        images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
-        plan = survey_images(images, scale=options.scale, pca=options.pca)
-        tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
-        chunks = [part for raster in rasters for part in raster.chunks] if keep else []
-        done = run(*(part for table in tables for part in table), *chunks)
-        colors = plan.counter.colors(plan.counter.joined(done[: 2 * len(tables) : 2]))
-        kept = iter(done[2 * len(tables) :])
-        rasters = [raster.with_chunks(kept) for raster in rasters] if keep else list(rasters)
-        del done, kept
-        everything = sum(raster.shape[0] * raster.shape[1] for raster in rasters)
-        masked = colors.pixels < everything
-        _check_room(options, colors, masked=masked)
+        counted = count(rasters, options, run, wary=wary, keep=keep)
+        raster, colors, plan = counted.rasters[0], counted.colors, counted.survey
+        check_entries(counted, options)
         display = choose_display(
-            bands, colors, dtype, display=options.display, stretch=options.stretch
-        )
-    known = [(raster.pixels, raster.mask if masked else None) for raster in rasters]
-    with stages("fit"):
-        alone = known[0] if len(known) == 1 else (None, None)
-        centers = fit_centers(
+            raster.bands,
             colors,
-            options.colors,
-            seed=options.seed,
-            estimator=estimator,
-            pixels=alone[0],
-            mask=alone[1],
-            space=plan.space,
+            raster.pixels.dtype,
+            display=options.display,
+            stretch=options.stretch,
         )
-        avoid = fill_values(bands) if masked or wary else None
-        palette = Palette.from_centers(centers, dtype, avoid)
-        metrics = measure(colors, palette, space=plan.space) if colors.exact else None
+    with stages("fit"):
+        trial = fit_asked(counted, options, estimator)
+        palette = trial.palette
+        metrics = trial.metrics if colors.exact else None
     if plan.units is not None and options.refine != 0:
         with stages("refine"):
-            centers = refine_images(
-                known, centers, space=plan.space, steps=options.refine, units=plan.units, run=run
-            )
-            palette = Palette.from_centers(centers, dtype, avoid)
+            palette = counted.palette(counted.refined(trial.centers, options.refine, run))
     fitted = Fitted(
         palette=palette,
+        k=trial.k,
         display=display,
-        masked=masked,
+        masked=counted.masked,
         space=plan.space,
         peak=colors.high - colors.low,
         colors=len(colors),
         exact=colors.exact,
         metrics=metrics,
     )
-    return fitted, rasters
+    return fitted, list(counted.rasters)
 
 
 def check_alike(rasters: Sequence[Raster]) -> None:
@@ -266,14 +227,6 @@ def check_alike(rasters: Sequence[Raster]) -> None:
                 "choose them by bands= (--bands), or fit a palette for each"
             )
             raise ParameterError(msg)
-
-
-def _check_room(options: Options, colors: WeightedColors, *, masked: bool) -> None:
-    """Raise a `ParameterError` if indices or a GeoTIFF cannot hold the entries there may be."""
-    entries = min(options.colors, len(colors)) if colors.exact else options.colors
-    check_room(entries, masked=masked)
-    if "cog" in options.formats:
-        check_cog(entries + masked)
 
 
 @contextmanager

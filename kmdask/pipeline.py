@@ -6,7 +6,7 @@ import math
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kmdask import places
 from kmdask.connecting.checks import check_workers
@@ -44,9 +44,12 @@ if TYPE_CHECKING:
 
 def compress(
     path: str | os.PathLike[str] | Any,
-    k: int | None = None,
+    k: int | Literal["auto"] | None = None,
     out: str | os.PathLike[str] | None = None,
     *,
+    psnr: float | None = None,
+    max_bytes: int | None = None,
+    ratio: float | None = None,
     palette: SavedPalette | str | os.PathLike[str] | None = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
@@ -175,6 +178,9 @@ def compress(
     """
     options = Options(
         k=k,
+        psnr=psnr,
+        max_bytes=max_bytes,
+        ratio=ratio,
         palette=as_saved(palette),
         seed=seed,
         bands=bands,

@@ -20,7 +20,7 @@ def header_of(raster: Raster, fitted: Fitted, options: Options) -> Header:
     given = options.palette
     space = None if fitted.space is None else fitted.space.to_dict()
     return Header(
-        k=options.colors,
+        k=fitted.k,
         seed=(given or options).seed,
         masked=fitted.masked,
         georef=raster.georef,
@@ -53,7 +53,7 @@ def report_of(
         valid_pixels=metrics.pixels,
         colors=fitted.colors,
         exact_colors=fitted.exact,
-        k=options.colors,
+        k=fitted.k,
         k_used=len(fitted.palette),
         seed=(options.palette or options).seed,
         mse=metrics.mse,
@@ -67,4 +67,5 @@ def report_of(
         dashboard=dashboard,
         palette=None if options.palette is None else options.palette.origin,
         window=options.window,
+        asked=None if options.target is None else options.target.to_dict(),
     )

@@ -55,7 +55,7 @@ class Report:
     """Whether `colors` are the different colours; else they are cells, or None."""
 
     k: int
-    """Palette entries asked for."""
+    """Palette entries asked for, or chosen; see `asked`."""
 
     k_used: int
     """Palette entries there are: fewer than `k` where the image has fewer colours, or where
@@ -97,6 +97,9 @@ class Report:
 
     window: tuple[int, int, int, int] | None = None
     """The region of the source: first column, first row, width and height; None if it is all."""
+
+    asked: dict[str, Any] | None = None
+    """What was asked for in place of `k`, as ``{"psnr": 35.0}``; None if `k` or a palette was."""
 
     @property
     def ratio_source(self) -> float:

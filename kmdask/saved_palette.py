@@ -126,6 +126,7 @@ class SavedPalette:
         shown = tuple(numbers[number].number for number in self.display.bands)
         return Fitted(
             palette=self.palette,
+            k=self.k,
             display=replace(self.display, bands=shown),
             # Nobody has counted: as far as is known there are invalid pixels where there can be.
             masked=raster.mask is not None,

@@ -43,6 +43,7 @@ PALETTE = Palette.from_centers(np.array([[0, 0, 0], [90, 60, 30], [250, 250, 250
 DISPLAY = Display((1, 2, 3), (0.0, 0.0, 0.1), (255.0, 1 / 3, 9.0))
 FITTED = Fitted(
     palette=PALETTE,
+    k=5,
     display=DISPLAY,
     masked=True,
     space=Space((0.1, 1 / 3, 2e-9), ((1.0, 0.5, -1e-9), (0.0, 1 / 7, 5.0))),

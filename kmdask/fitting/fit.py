@@ -111,8 +111,17 @@ def fit_centers(
     pixels: da.Array | None = None,
     mask: da.Array | None = None,
     space: Space | None = None,
+    start: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Fit to the colours alone; see `fit_palette`.
+
+    Parameters
+    ----------
+    colors, k, seed, estimator, pixels, mask, space
+        As for `fit_palette`.
+    start : float64 array of shape (at most k, band), optional
+        Centres to start from in place of the best of many starts; those that are missing are put
+        on the colours that are farthest from them.
 
     Returns
     -------
@@ -129,11 +138,21 @@ def fit_centers(
     if colors.exact and colors.colors.shape[1] == 1:
         values, counts = dask.compute(colors.colors[:, 0], colors.counts)
         return best_levels(values.astype(np.int64), counts, k)[:, None].astype(np.float64)
-    start = best_start(features, colors.counts, colors.codes, k, seed, exact=colors.exact)
+    if start is None:
+        start = best_start(features, colors.counts, colors.codes, k, seed, exact=colors.exact)
+    elif space is not None:
+        start = space.project(start)
     # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
     blocks = Blocks(*dask.persist(*_joined(features, colors.counts.astype(np.float64))))
-    centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=TOL * blocks.summary().variance)
+    first = _grown(start, k, blocks)
+    centers, _ = blocks.iterate(first, max_iter=MAX_ITER, max_shift=TOL * blocks.summary().variance)
     return _in_bands(centers.astype(features.dtype), colors, space)
+
+
+def _grown(centers: npt.NDArray[np.float64], k: int, blocks: Blocks) -> npt.NDArray[np.float64]:
+    """Add the rows that are farthest from them to centres until there are `k`."""
+    missing = k - len(centers)
+    return np.concatenate([centers, blocks.farthest(centers, missing).rows]) if missing else centers
 
 
 def _joined(features: da.Array, weights: da.Array) -> tuple[da.Array, da.Array]:

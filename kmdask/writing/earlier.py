@@ -53,7 +53,7 @@ class Earlier:
             _, colors, header = store.read_arrays(path)
             display = Display.from_dict(header.display)
             fitted = Fitted.from_dict(kept["fitted"], Palette(colors), display)
-        except (BundleError, ValueError) as error:
+        except (BundleError, LookupError, ValueError) as error:
             logger.warning("%s cannot be gone on from: %s", path, error)
             return None
         rows, columns = kept["chunk"]

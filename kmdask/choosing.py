@@ -1,0 +1,139 @@
+"""The number of colours that meets a target, found on the counts of an image."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+from kmdask.errors import ParameterError
+from kmdask.palette import ENTRIES, SMALL, check_room
+from kmdask.targets import KS, first_reaching, knee
+from kmdask.writing.cog import check_cog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sklearn.base import BaseEstimator
+
+    from kmdask.counted import Counted, Trial
+    from kmdask.options import Options
+    from kmdask.targets import Target
+
+PLAIN = 10 * math.log10(12 * 255**2)
+"""PSNR in dB at which an error is that of rounding to 255 steps, and no more is seen: 58.9."""
+
+
+def fit_asked(counted: Counted, options: Options, estimator: BaseEstimator | None) -> Trial:
+    """Fit the number of colours that is asked for, or the one that meets a target.
+
+    What is fitted is in any case what that number alone would give.
+
+    Raises
+    ------
+    ParameterError
+        If nothing meets the target.
+    """
+    target = options.target
+
+    @cache
+    def fit(k: int) -> Trial:
+        return counted.fit(k, options.seed, estimator)
+
+    if target is None:
+        return fit(asked_k(options))
+    most = _most(counted, options)
+    if target.kind == "auto":
+        ks = sorted({min(k, most) for k in KS})
+        tried = list(counted.series(ks, options.seed))
+        return fit(ks[knee_of([(len(trial.palette), trial.metrics.psnr) for trial in tried])])
+    reach = _reach_quality if target.kind == "psnr" else _reach_size
+    return reach(target, counted, most, fit)
+
+
+def check_entries(counted: Counted, options: Options) -> None:
+    """Raise a `ParameterError` if indices or a GeoTIFF cannot hold the entries there may be."""
+    if options.target is not None:
+        return
+    k, colors = asked_k(options), counted.colors
+    entries = min(k, len(colors)) if colors.exact else k
+    check_room(entries, masked=counted.masked)
+    if "cog" in options.formats:
+        check_cog(entries + counted.masked)
+
+
+def asked_k(options: Options) -> int:
+    """Return the number of colours that is asked for, where that is what is asked."""
+    return cast("int", options.k)
+
+
+def knee_of(points: Sequence[tuple[int, float]]) -> int:
+    """Find the palette beyond which twice the entries gain less than before.
+
+    The knee of PSNR over log2 of the entries. Where the colours spread along a line each doubling
+    gains 6 dB, where they fill a plane 3 and a volume 2: the curve bends where the few directions
+    in which colours differ most are used up. Neither axis depends on the range of the pixels, and
+    that of entries is the rate of indices all equally frequent.
+
+    Parameters
+    ----------
+    points : sequence of (int, float)
+        Entries, ascending, and the PSNR in dB that they give.
+
+    Returns
+    -------
+    int
+        Where it stands in `points`; where there is no knee, the last, as then each doubling
+        gains no less than the one before.
+    """
+    different: dict[int, int] = {}
+    for i, (entries, _) in enumerate(points):
+        different.setdefault(entries, i)
+    found = knee(
+        [math.log2(entries) for entries in different],
+        [min(points[i][1], PLAIN) for i in different.values()],
+    )
+    return list(different.values())[-1 if found is None else found]
+
+
+def _most(counted: Counted, options: Options) -> int:
+    """Colours at most: as indices or a GeoTIFF hold, and as there are."""
+    room = SMALL if "cog" in options.formats else ENTRIES
+    return min(room - counted.masked, len(counted.colors))
+
+
+def _reach_quality(
+    target: Target, counted: Counted, most: int, fit: Callable[[int], Trial]
+) -> Trial:
+    asked = float(target.value or 0)
+    k = first_reaching(lambda k: fit(k).metrics.psnr - asked, 1, most)
+    if k is None:
+        msg = (
+            f"{target} dB is asked, and k={most:,}, the most there can be in these formats for "
+            f"{len(counted.colors):,} colours, comes to {fit(most).metrics.psnr:.2f} dB; ask for "
+            "no more than that"
+        )
+        raise ParameterError(msg)
+    return fit(k)
+
+
+def _reach_size(target: Target, counted: Counted, most: int, fit: Callable[[int], Trial]) -> Trial:
+    raw = sum(int(raster.pixels.nbytes) for raster in counted.rasters)
+    asked = float(target.value or 0)
+    allowed = asked if target.kind == "max_bytes" else raw / asked
+
+    def excess(k: int) -> float:
+        # What takes all that is allowed is not too large.
+        return counted.index_bytes(fit(k).metrics) - allowed or -1.0
+
+    least = min(2, most)
+    beyond = first_reaching(excess, least, most)
+    if beyond == least:
+        takes = counted.index_bytes(fit(least).metrics)
+        msg = (
+            f"{target} is asked, {allowed:,.0f} bytes for the indices, and those of k={least} take "
+            f"{takes:,} (estimated by their entropy), {raw / takes:.1f} times less than the "
+            "raw pixels; ask for no less than that, or take a smaller window"
+        )
+        raise ParameterError(msg)
+    return fit(most if beyond is None else beyond - 1)

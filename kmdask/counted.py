@@ -1,0 +1,288 @@
+"""Images whose colours are counted, and the palettes that are tried on the counts.
+
+One pass over the pixels counts; whatever is fitted and measured after it needs the counts alone.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import entr
+
+from kmdask.bands import fill_values
+from kmdask.connecting.checks import check_readers
+from kmdask.connecting.client import Connection, connect
+from kmdask.connecting.machines import room_of
+from kmdask.display import check_display
+from kmdask.fitting.fit import fit_centers
+from kmdask.fitting.refine import refine_images
+from kmdask.fitting.survey import check_pca, check_scale, survey_images
+from kmdask.metrics import measure
+from kmdask.palette import Palette
+from kmdask.reading.raster import found_at, open_raster
+from kmdask.stages import Stages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import dask.array as da
+    import numpy.typing as npt
+    from distributed import Client
+    from sklearn.base import BaseEstimator
+
+    from kmdask.fitting.colors import WeightedColors
+    from kmdask.fitting.refine import Refine
+    from kmdask.fitting.survey import Survey
+    from kmdask.metrics import Metrics
+    from kmdask.options import Options
+    from kmdask.places import Place
+    from kmdask.progress import Progress
+    from kmdask.reading.raster import Raster
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A palette, and how good it is."""
+
+    k: int
+    """Colours asked for."""
+
+    centers: npt.NDArray[np.float64]
+    """Array of shape (at most k, band), not rounded."""
+
+    palette: Palette
+
+    measuring: Callable[[], Metrics]
+    """Tells the error."""
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The error over the colours that it was fitted to, or over all pixels."""
+        return self.measuring()
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Images of the same bands, with their colours."""
+
+    rasters: tuple[Raster, ...]
+    colors: WeightedColors
+    survey: Survey
+    """How the colours were taken."""
+
+    wary: bool = False
+    """Whether no entry may be what means missing, even if no pixel of these images is missing."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the images, those that are missing among them."""
+        return sum(raster.shape[0] * raster.shape[1] for raster in self.rasters)
+
+    @property
+    def masked(self) -> bool:
+        """Whether pixels are missing."""
+        return self.colors.pixels < self.pixels
+
+    @property
+    def known(self) -> list[tuple[da.Array, da.Array | None]]:
+        """The pixels of each image, and its mask if one is needed."""
+        return [(r.pixels, r.mask if self.masked else None) for r in self.rasters]
+
+    def palette(self, centers: npt.NDArray[np.float64]) -> Palette:
+        """Make a palette of centres."""
+        avoid = fill_values(self.rasters[0].bands) if self.masked or self.wary else None
+        return Palette.from_centers(centers, self.rasters[0].pixels.dtype, avoid)
+
+    def fit(
+        self,
+        k: int,
+        seed: int,
+        estimator: BaseEstimator | None = None,
+        start: npt.NDArray[np.float64] | None = None,
+    ) -> Trial:
+        """Fit so many colours; see `kmdask.fitting.fit.fit_centers`."""
+        pixels, mask = self.known[0] if len(self.rasters) == 1 else (None, None)
+        centers = fit_centers(
+            self.colors,
+            k,
+            seed=seed,
+            estimator=estimator,
+            pixels=pixels,
+            mask=mask,
+            space=self.survey.space,
+            start=start,
+        )
+        palette = self.palette(centers)
+        return Trial(
+            k, centers, palette, partial(measure, self.colors, palette, space=self.survey.space)
+        )
+
+    def refined(
+        self,
+        centers: npt.NDArray[np.float64],
+        steps: Refine,
+        run: Callable[..., tuple[Any, ...]],
+    ) -> npt.NDArray[np.float64]:
+        """Take steps over all pixels of images gathered in cells; see `refine_centers`."""
+        units = self.survey.units
+        if units is None:
+            return centers
+        return refine_images(
+            self.known, centers, space=self.survey.space, steps=steps, units=units, run=run
+        )
+
+    def series(
+        self, ks: Sequence[int], seed: int, polish: Callable[[Trial], Trial] | None = None
+    ) -> Iterator[Trial]:
+        """Fit several numbers of colours, ascending; the error never rises from one to the next.
+
+        Each is fitted twice, from the best of many starts and from the palette before with new
+        entries where pixels are farthest from it, and the better of the two is kept. Rounding,
+        or a space in which others are nearest, may still make the palette before
+        better than both; then it is kept, with its fewer entries.
+
+        Parameters
+        ----------
+        ks : sequence of int
+        seed : int
+        polish : callable, optional
+            Is given what is kept of the two, returns something better.
+        """
+        last: Trial | None = None
+        for k in ks:
+            found = [self.fit(k, seed)]
+            if last is not None and len(self.colors) > k:
+                found.append(self.fit(k, seed, start=last.centers))
+            best = min(found, key=_error)
+            best = best if polish is None else polish(best)
+            if last is not None:
+                best = min(best, replace(last, k=k), key=_error)
+            last = best
+            yield best
+
+    def bits(self, metrics: Metrics) -> float:
+        """Entropy of the indices in bits per pixel, that of missing pixels among them.
+
+        What a code would take on average that takes each index by itself: neighbours that are
+        alike, which make stored indices smaller, do not count.
+
+        References
+        ----------
+        C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
+        27 (1948) 379-423.
+        """
+        valid = self.colors.pixels / self.pixels
+        shares = np.append(valid * np.array(metrics.shares), 1 - valid)
+        return float(entr(shares).sum()) / math.log(2)
+
+    def index_bytes(self, metrics: Metrics) -> int:
+        """Estimate the bytes of the stored indices, by their entropy; see `bits`."""
+        return round(self.bits(metrics) * self.pixels / 8)
+
+
+def _error(trial: Trial) -> float:
+    return trial.metrics.mse
+
+
+def count(
+    rasters: Sequence[Raster],
+    options: Options,
+    run: Callable[..., tuple[Any, ...]],
+    *,
+    wary: bool = False,
+    keep: bool = False,
+) -> Counted:
+    """Count the colours of images, in one pass over them.
+
+    Parameters
+    ----------
+    rasters : sequence of Raster
+        At least one, all of the same bands and data type.
+    options : Options
+        What is asked.
+    run : callable
+        Computes lazy collections on the cluster and returns them persisted.
+    wary : bool, default False
+        See `Counted`.
+    keep : bool, default False
+        Whether the workers keep the chunks that they have read, for the passes to come.
+
+    Returns
+    -------
+    Counted
+        With the chunks that are kept in place of those that would be read.
+    """
+    bands = rasters[0].bands
+    check_display(options.display, bands)
+    check_scale(options.scale, len(bands))
+    check_pca(options.pca, len(bands))
+    images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
+    plan = survey_images(images, scale=options.scale, pca=options.pca)
+    tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
+    chunks = [part for raster in rasters for part in raster.chunks] if keep else []
+    done = run(*(part for table in tables for part in table), *chunks)
+    colors = plan.counter.colors(plan.counter.joined(done[: 2 * len(tables) : 2]))
+    kept = iter(done[2 * len(tables) :])
+    rasters = [raster.with_chunks(kept) for raster in rasters] if keep else rasters
+    return Counted(tuple(rasters), colors, plan, wary)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Images that are open, and where to work on them."""
+
+    rasters: list[Raster]
+    client: Client
+    stages: Stages
+
+    def run(self, *collections: Any) -> tuple[Any, ...]:
+        """Compute lazy collections on the cluster and return them persisted."""
+        return self.stages.run(self.client, *collections)
+
+
+@contextmanager
+def opened(
+    paths: Sequence[Any],
+    options: Options,
+    *,
+    client: Connection,
+    progress: Progress,
+    name: str,
+    scratch: Iterator[Place | None],
+) -> Iterator[Opened]:
+    """Open images on a cluster, to look at them and to write nothing.
+
+    Parameters
+    ----------
+    paths : sequence of paths or arrays
+    options : Options
+        What is asked.
+    client : Connection
+        Which cluster.
+    progress : Progress
+    name : str
+        What to call the work there.
+    scratch : iterator of Path or None
+        Directories for temporary copies, one for each image.
+    """
+    stages = Stages(progress)
+    kind: dict[str, Any] = {
+        "bands": options.bands,
+        "nodata": options.nodata,
+        "window": options.window,
+    }
+    found = [found_at(each, **kind) for each in paths]
+    with connect(client) as connected, stages.on(connected, name):
+        check_readers(connected, found)
+        with stages("open"):
+            rasters = [
+                open_raster(each, **kind, scratch=folder, room=room_of(connected, source))
+                for each, source, folder in zip(paths, found, scratch, strict=False)
+            ]
+            stages.pixels = sum(math.prod(raster.shape) for raster in rasters)
+        yield Opened(rasters, connected, stages)

@@ -1,0 +1,198 @@
+"""The rate-distortion table of an image: what numbers of colours cost and give, as it is saved."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from kmdask import places, storage
+from kmdask.choosing import knee_of
+from kmdask.errors import writing
+
+if TYPE_CHECKING:
+    import os
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one number of colours costs and gives."""
+
+    k: int
+    """Colours asked for."""
+
+    entries: int
+    """Colours found: fewer than `k` where the image has fewer, where centres round to the same
+    one, or where the palette before is better."""
+
+    mse: float
+    """Mean squared error over valid pixels and bands, in squared units of the image."""
+
+    psnr: float
+    """Peak signal-to-noise ratio in dB; infinite where the image is exact."""
+
+    bits_per_pixel: float
+    """Entropy of the indices in bits per pixel, that of missing pixels among them."""
+
+    index_bytes: int
+    """Estimate of the bytes of the stored indices by this entropy. What is stored is mostly
+    less, as neighbours are alike."""
+
+    sample_bytes: int | None = None
+    """Bytes that the indices of the sampled chunks take as they are stored, measured; None
+    without a sample."""
+
+    seconds: float = field(default=0.0, compare=False)
+    """Wall time of the fit; no part of comparisons."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The rate-distortion table of an image: what `kmdask.sweep` returns.
+
+    Errors and entropies are exact for up to three bands of 8 bits, whose colours are counted one by
+    one. Of other images they are estimates from cells of similar colours (unless these were
+    refined over all pixels): errors leave out how far pixels are from the mean of their cell.
+    """
+
+    source: str
+    """Path of the image."""
+
+    shape: tuple[int, int, int]
+    """Rows, columns and bands."""
+
+    dtype: str
+    """Data type of the pixels."""
+
+    valid_pixels: int
+    """Pixels that are not transparent, masked or nodata."""
+
+    colors: int
+    """Different colours among the valid pixels, or cells of similar ones."""
+
+    exact: bool
+    """Whether `colors` are the different colours, and errors and entropies therefore exact."""
+
+    peak: float
+    """What the PSNR takes for the signal: 255 of 8-bit pixels, else the range of the valid ones."""
+
+    seed: int
+    """Seed of the fits."""
+
+    options: dict[str, Any]
+    """How the palettes were fitted besides, ready for JSON."""
+
+    sample_pixels: int
+    """Pixels of the sampled chunks, those that are missing among them; 0 without a sample."""
+
+    points: tuple[Point, ...]
+    """A point for each number of colours, ascending. The error never rises from one to the next."""
+
+    @property
+    def knee(self) -> Point:
+        """The point beyond which twice the entries gain less PSNR: ``k="auto"`` of the default ks.
+
+        See `kmdask.choosing.knee_of`.
+        """
+        return self.points[knee_of([(point.entries, point.psnr) for point in self.points])]
+
+    def stored_bytes(self, point: Point) -> int | None:
+        """Project the bytes of the stored indices of the whole image from the sampled chunks.
+
+        Parameters
+        ----------
+        point : Point
+            One of `points`.
+
+        Returns
+        -------
+        int or None
+            None without a sample.
+        """
+        if point.sample_bytes is None:
+            return None
+        return round(point.sample_bytes * self.shape[0] * self.shape[1] / self.sample_pixels)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the points, ready for JSON or a data frame: their fields and `stored_bytes`."""
+        return [
+            {
+                **asdict(point),
+                "psnr": point.psnr if math.isfinite(point.psnr) else None,
+                "stored_bytes": self.stored_bytes(point),
+            }
+            for point in self.points
+        ]
+
+    def to_json(self) -> bytes:
+        """Return all of it as JSON; an infinite PSNR becomes null."""
+        return (json.dumps({**asdict(self), "points": self.rows()}, indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Sweep:
+        """Rebuild from the result of `to_json`.
+
+        Examples
+        --------
+        >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, 7, 0.1)
+        >>> table = Sweep("a.tif", (8, 8, 1), "uint8", 64, 9, True, 255.0, 0, {}, 64, (point,))
+        >>> Sweep.from_json(table.to_json()) == table
+        True
+        """
+        kept = json.loads(content)
+        names = [each.name for each in fields(Point)]
+        points = [
+            {name: row[name] for name in names}
+            | {"psnr": math.inf if row["psnr"] is None else row["psnr"]}
+            for row in kept["points"]
+        ]
+        kept["points"] = tuple(Point(**point) for point in points)
+        return cls(**kept | {"shape": tuple(kept["shape"])})
+
+    def to_csv(self) -> bytes:
+        """Return the points as CSV, a line each under a line of names; what is not there is empty.
+
+        An infinite PSNR is ``inf``.
+        """
+        text = io.StringIO()
+        rows = [
+            row | {"psnr": point.psnr} for row, point in zip(self.rows(), self.points, strict=True)
+        ]
+        lines = csv.DictWriter(text, [*rows[0]], lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(rows)
+        return text.getvalue().encode()
+
+    def write(
+        self,
+        *,
+        json: str | os.PathLike[str] | None = None,
+        csv: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write files, each whole or not at all.
+
+        Parameters
+        ----------
+        json, csv : str or path-like, optional
+            What to write all of it to as JSON, and the points as CSV: paths or URLs.
+        overwrite : bool, default False
+            Whether to replace files that are there.
+
+        Raises
+        ------
+        OutputExistsError
+            If there is something, and it is not to be replaced.
+        OutputError
+            If one cannot be written.
+        """
+        contents = ((json, self.to_json), (csv, self.to_csv))
+        files = [(places.output_place(path), made()) for path, made in contents if path is not None]
+        for place, _ in files:
+            storage.check_free(place, overwrite=overwrite)
+        for place, content in files:
+            with writing(place):
+                storage.write_file(place, content)

@@ -1,0 +1,212 @@
+"""What numbers of colours cost and give: the rate-distortion table of an image."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+
+from kmdask.counted import Counted, Trial, count, opened
+from kmdask.encoding import encode
+from kmdask.errors import ParameterError, without_secrets
+from kmdask.fitting.fit import check_k
+from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.options import Options
+from kmdask.palette import check_room
+from kmdask.progress import Progress, chosen
+from kmdask.rates import Point, Sweep
+from kmdask.reading.window import check_window
+from kmdask.targets import KS
+from kmdask.writing.sampled import chunk_bytes, sample_windows
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from kmdask.connecting.client import Connection
+    from kmdask.counted import Opened
+    from kmdask.fitting.refine import Refine
+    from kmdask.fitting.survey import Scale
+
+
+def sweep(
+    path: str | os.PathLike[str] | Any,
+    ks: Iterable[int] = KS,
+    *,
+    seed: int = 0,
+    bands: Sequence[int] | None = None,
+    nodata: float | None = None,
+    scale: Scale = None,
+    pca: int | None = None,
+    refine: Refine = 0,
+    window: Sequence[int] | None = None,
+    sample: int = 4,
+    client: Connection = None,
+    progress: Progress | bool | None = None,
+) -> Sweep:
+    """Try several numbers of colours on an image: what each costs, and what it gives.
+
+    The image is read once, to count its colours; palettes are fitted to the counts, and the counts
+    tell error and entropy. A few chunks are read once more, to see what their indices take
+    as they are stored. The same image, `ks` and `seed` give the same numbers, whatever the cluster;
+    only the seconds tell runs apart.
+
+    Each palette is the better of two: the one that ``kmdask.compress(path, k)`` would find, and one
+    grown from the palette before. So the error never rises with k, and is at most the one in
+    the report of that run.
+
+    Parameters
+    ----------
+    path : str or path-like, or Dask, NumPy or xarray array
+        As for `kmdask.compress`.
+    ks : iterable of int, default (2, 4, 8, 16, 32, 64, 128, 256)
+        Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order.
+    seed, bands, nodata, scale, pca, window : optional
+        As for `kmdask.compress`.
+    refine : int or "converge", default 0
+        Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each is
+        a pass over the image, and one more then measures error and entropy over all pixels. By
+        default none: numbers are then estimates from the cells. Of no effect on up to three 8-bit
+        bands, where all is exact.
+    sample : int, default 4
+        Chunks of 1024 x 1024 pixels to measure the bytes of stored indices on, with the codec
+        "zstd"; 0 for none.
+    client, progress : optional
+        As for `kmdask.compress`.
+
+    Returns
+    -------
+    Sweep
+
+    Raises
+    ------
+    KmdaskError
+        One of its kinds, as for `kmdask.compress`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import kmdask
+    >>> table = kmdask.sweep(np.tile(np.arange(16, dtype=np.uint8) * 17, (32, 2)), ks=(2, 4, 16))
+    >>> for point in table.points:
+    ...     print(point.k, point.entries, round(point.psnr, 1), point.bits_per_pixel)
+    2 2 16.8 1.0
+    4 4 23.0 2.0
+    16 16 inf 4.0
+    >>> table.write(json="rates.json", csv="rates.csv")
+    """
+    wanted = _checked_ks(ks)
+    options = Options(
+        k=wanted[-1],
+        seed=seed,
+        bands=bands,
+        nodata=nodata,
+        scale=scale,
+        pca=pca,
+        refine=refine,
+        window=check_window(window),
+    )
+    _check_sample(sample)
+    where = {"client": client, "progress": chosen(progress), "name": "sweep"}
+    with opened([path], options, scratch=iter([None]), **where) as images:
+        with images.stages("count"):
+            counted = count(images.rasters, options, images.run)
+            check_room(wanted[-1], masked=counted.masked, colors=len(counted.colors))
+        with images.stages("fit"):
+            trials = list(_timed(_series(counted, wanted, options, images)))
+        found = [trial for trial, _ in trials]
+        with images.stages("sample"):
+            images.stages.pixels = 0
+            pixels, taken = _sampled(counted, found, sample, images.run)
+    points = tuple(
+        Point(
+            k=trial.k,
+            entries=len(trial.palette),
+            mse=trial.metrics.mse,
+            psnr=trial.metrics.psnr,
+            bits_per_pixel=counted.bits(trial.metrics),
+            index_bytes=counted.index_bytes(trial.metrics),
+            sample_bytes=size,
+            seconds=seconds,
+        )
+        for (trial, seconds), size in zip(trials, taken, strict=True)
+    )
+    raster, colors = counted.rasters[0], counted.colors
+    return Sweep(
+        source=without_secrets(raster.source),
+        shape=(*raster.shape, len(raster.bands)),
+        dtype=str(raster.pixels.dtype),
+        valid_pixels=colors.pixels,
+        colors=len(colors),
+        exact=colors.exact,
+        peak=colors.high - colors.low,
+        seed=options.seed,
+        options={**options.to_dict(), "window": options.window},
+        sample_pixels=pixels,
+        points=points,
+    )
+
+
+def _series(
+    counted: Counted, ks: Sequence[int], options: Options, images: Opened
+) -> Iterator[Trial]:
+    """Fit each number of colours to the counts, and to all pixels if that is asked for."""
+    if options.refine == 0 or counted.survey.units is None:
+        return counted.series(ks, options.seed)
+
+    def refined(trial: Trial) -> Trial:
+        centers = counted.refined(trial.centers, options.refine, images.run)
+        palette = counted.palette(centers)
+        (pixels, mask), space = counted.known[0], counted.survey.space
+        errors, _ = pixel_errors(pixels, encode(pixels, palette, mask, space=space), palette)
+        (done,) = images.run(errors)
+        peak = counted.colors.high - counted.colors.low
+        metrics = metrics_of(dask.compute(done)[0], palette.bands, peak)
+        return Trial(trial.k, centers, palette, lambda: metrics)
+
+    return counted.series(ks, options.seed, refined)
+
+
+def _timed(trials: Iterator[Trial]) -> Iterator[tuple[Trial, float]]:
+    start = time.perf_counter()
+    for trial in trials:
+        yield trial, round(time.perf_counter() - start, 3)
+        start = time.perf_counter()
+
+
+def _sampled(
+    counted: Counted, trials: Sequence[Trial], n: int, run: Callable[..., tuple[Any, ...]]
+) -> tuple[int, list[int | None]]:
+    """Pixels of some chunks, and the bytes that their indices take with each palette."""
+    if n == 0:
+        return 0, [None] * len(trials)
+    raster = counted.rasters[0]
+    windows = sample_windows(raster.shape, n)
+    cut = [raster.window(*window) for window in windows]
+    flat = [part for pixels, mask in cut for part in (pixels, mask) if part is not None]
+    # Read once for all palettes.
+    there = iter(run(*flat))
+    kept = [(next(there), None if mask is None else next(there)) for _, mask in cut]
+    kept = [(pixels, mask if counted.masked else None) for pixels, mask in kept]
+    sizes: list[int | None] = [
+        sum(dask.compute(*run(*chunk_bytes(kept, trial.palette, counted.survey.space))))
+        for trial in trials
+    ]
+    return sum(int(pixels.shape[0] * pixels.shape[1]) for pixels, _ in kept), sizes
+
+
+def _checked_ks(ks: object) -> list[int]:
+    """Return numbers of colours in order, each once, or raise a `ParameterError`."""
+    listed = list(ks) if hasattr(ks, "__iter__") and not isinstance(ks, str) else []
+    if not listed:
+        raise ParameterError(f"ks are numbers of colours, at least one, as (2, 4, 8); got {ks!r}")
+    return sorted({check_k(k) for k in listed})
+
+
+def _check_sample(sample: object) -> None:
+    whole = isinstance(sample, int | np.integer) and not isinstance(sample, bool)
+    if not whole or sample < 0:  # type: ignore[operator]
+        msg = f"sample is a number of chunks to measure on, 0 for none; got {sample!r}"
+        raise ParameterError(msg)
