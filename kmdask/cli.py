@@ -8,16 +8,15 @@ from __future__ import annotations
 import atexit
 import gc
 import json
-import logging
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import click
 
 from kmdask import __version__
 from kmdask.cli_options import (
     CONNECTING,
+    choosing,
     chosen,
     compressing,
     connecting,
@@ -26,33 +25,21 @@ from kmdask.cli_options import (
     seeding,
     talking,
 )
+from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.cli_show import show
-from kmdask.errors import KmdaskError, ParameterError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kmdask.progress import Progress
+from kmdask.cli_sweep import sweep
+from kmdask.errors import ParameterError
 
 EXAMPLES = """\b
 Examples:
   kmdask compress scene.tif -k 16            writes scene.kmdask/
   kmdask info scene.kmdask                   says what is in it
   kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
+  kmdask sweep scene.tif                     says what 2 to 256 colours cost and give
+  kmdask compress scene.tif --psnr 35        takes as many colours as 35 dB need
   kmdask fit a.tif b.tif both.json -k 16     fits one palette to two images
   kmdask compress a.tif --palette both.json  compresses one of them with it
 """
-
-LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Show what kmdask says against a request in one line, without a traceback."""
-    try:
-        yield
-    except KmdaskError as error:
-        raise click.ClickException(str(error)) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
@@ -68,7 +55,7 @@ def main() -> None:
 @main.command()
 @click.argument("src")
 @click.argument("out", required=False)
-@click.option("-k", "k", type=int, help="Number of colours, 1 to 65536.")
+@choosing
 @click.option(
     "--palette",
     metavar="PALETTE",
@@ -77,14 +64,18 @@ def main() -> None:
 @reading
 @fitting
 @compressing
-def compress(src: str, out: str | None, k: int | None, **options: Any) -> None:
+def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **options: Any) -> None:
     """Compress the image SRC into the bundle OUT.
 
     SRC is any raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or group
     (GROUP.zarr::ARRAY), or a .npy file. OUT is a directory, by default SRC with the ending .kmdask.
+
+    How many colours is said by one of -k, --psnr, --max-bytes, --ratio and --palette. A target is
+    met on the counts of the colours; sizes are estimated by the entropy of the indices.
     """
-    if (k is None) == (options["palette"] is None):
-        raise click.UsageError("Give one of -k and --palette.")
+    asked = (k, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
+    if sum(each is not None for each in asked) != 1:
+        raise click.UsageError("Give one of -k, --psnr, --max-bytes, --ratio and --palette.")
     _compress(src, out, k, **options)
 
 
@@ -122,6 +113,9 @@ def fit(
     entries = len(saved.palette)
     result = {"path": saved.path, "sources": saved.sources, "k": saved.k, "k_used": entries}
     click.echo(json.dumps(result) if as_json else f"{saved.path}: {entries} colours")
+
+
+main.add_command(sweep)
 
 
 @main.command()
@@ -262,23 +256,10 @@ def doctor(src: str | None, out: str | None, *, as_json: bool, **where: Any) -> 
         raise SystemExit(1)
 
 
-def set_up(*, quiet: bool, verbose: int) -> Progress:
-    """Set the logging level; return whom to tell of progress."""
-    from kmdask import progress
-
-    level = LEVELS[-1 if quiet else min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    if not verbose:
-        # What a failed task logs on its worker is told once already, by the error.
-        for name in ("distributed", "distributed.client"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-    return progress.Silent() if quiet else progress.Terminal()
-
-
 def _compress(
     src: str,
     out: str | None,
-    k: int | None,
+    k: int | Literal["auto"] | None,
     *,
     no_tiles: bool,
     cog: bool,

@@ -60,23 +60,24 @@ class Numbers(click.ParamType[Any]):
             self.fail(f"{value!r} is not a list of numbers such as 4,3,2{word}", param, ctx)
 
 
-class Passes(click.ParamType[Any]):
-    """A number of passes, or converge."""
+class NumberOr(click.ParamType[Any]):
+    """A whole number, or a word."""
 
-    name = "passes"
+    def __init__(self, name: str, word: str) -> None:
+        self.name, self.word = name, word
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
         """Return what the help shows."""
-        return "N|converge"
+        return f"N|{self.word}"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
         """Parse."""
         try:
-            return "converge" if value == "converge" else int(value)
+            return self.word if value == self.word else int(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a number of passes nor converge", param, ctx)
+            self.fail(f"{value!r} is neither a number of {self.name} nor {self.word}", param, ctx)
 
 
 connecting = options(
@@ -96,12 +97,38 @@ connecting = options(
         "--memory-limit", metavar="SIZE", help="On this machine: memory of each worker, as 2GB."
     ),
 )
-talking = options(
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+telling = options(
     click.option(
         "-q", "--quiet", is_flag=True, help="Show no progress, only the result and errors."
     ),
     click.option("-v", "--verbose", count=True, help="Log what is done; twice for more."),
+)
+talking = options(
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    telling,
+)
+choosing = options(
+    click.option(
+        "-k",
+        "k",
+        type=NumberOr("colours", "auto"),
+        help="Number of colours, 1 to 65536; auto: where more begin to gain less, 2 to 256.",
+    ),
+    click.option(
+        "--psnr", type=float, help="The fewest colours of this PSNR in dB, in place of -k."
+    ),
+    click.option(
+        "--max-bytes",
+        type=int,
+        metavar="BYTES",
+        help="The most colours whose indices take no more, by estimate, in place of -k.",
+    ),
+    click.option(
+        "--ratio",
+        type=float,
+        help="The most colours whose indices are so many times smaller than the raw pixels, "
+        "by estimate, in place of -k.",
+    ),
 )
 reading = options(
     click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
@@ -114,16 +141,19 @@ reading = options(
         help="Region to take: first column, first row, width, height, as 0,0,4096,4096.",
     ),
 )
-fitting = options(
+spacing = options(
     click.option(
         "--scale",
         type=Numbers(float, "std"),
         help="Weights of the bands when colours are compared, as 1,0.5,1, or std.",
     ),
     click.option("--pca", type=int, help="Compare colours by so many principal components."),
+)
+fitting = options(
+    spacing,
     click.option(
         "--refine",
-        type=Passes(),
+        type=NumberOr("passes", "converge"),
         default=2,
         show_default=True,
         help="Passes of k-means over all pixels of many or deep bands, or converge.",

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from kmdask.image import CompressedImage
+    from kmdask.rates import Sweep
     from kmdask.report import Report
 
 
@@ -42,8 +43,33 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         click.echo(f"{name:<10} {text}")
 
 
+def show_sweep(table: Sweep) -> None:
+    """Print the points of a sweep, with the knee of its curve."""
+    kind = (
+        "different colours" if table.exact else "groups of colours: errors and bits are estimates"
+    )
+    height, width, bands = table.shape
+    click.echo(f"{table.source}: {width} x {height}, {_bands(bands)} of {table.dtype}")
+    click.echo(f"{table.colors:,} {kind}")
+    click.echo(
+        f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'entropy':>9} {'estimate':>9} "
+        f"{'by sample':>9} {'seconds':>7}"
+    )
+    for point in table.points:
+        stored = table.stored_bytes(point)
+        click.echo(
+            f"{point.k:>6} {point.entries:>7} {point.mse:>9.4g} {point.psnr:>5.2f} dB "
+            f"{point.bits_per_pixel:>5.2f} bpp {_bytes(point.index_bytes):>9} "
+            f"{'-' if stored is None else _bytes(stored):>9} {point.seconds:>7.2f}"
+        )
+    click.echo(f"the knee of the curve is at k={table.knee.k}")
+
+
 def _colors(report: Report) -> str:
     asked = f" (k={report.k} asked)" if report.k != report.k_used else ""
+    if report.asked is not None:
+        ((name, value),) = report.asked.items()
+        asked = f" (k={report.k} chosen for {name}={value})"
     used = f"{report.k_used} in the palette{asked}"
     if report.palette is not None:
         return f"{used}, fitted to {', '.join(report.palette['sources'])}"

@@ -84,6 +84,13 @@ class Options:
         asked = {name: getattr(self, name) for name in TARGETS}
         return next((Target(n, value) for n, value in asked.items() if value is not None), None)
 
+    @property
+    def wanted_bands(self) -> Sequence[int] | None:
+        """The numbers of the bands to take: by default those of the palette, if one is given."""
+        if self.bands is None and self.palette is not None:
+            return self.palette.numbers
+        return self.bands
+
     def _check_one_target(self) -> None:
         """Raise a `ParameterError` unless exactly one thing says how many colours there are."""
         asked = {name: getattr(self, name) for name in ("k", *TARGETS)}

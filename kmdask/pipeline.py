@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +21,7 @@ from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import check_window
 from kmdask.records import header_of, report_of
-from kmdask.request import check_apart, default_output, request
+from kmdask.request import bands_explained, check_apart, default_output, request
 from kmdask.saved_palette import SavedPalette, as_saved
 from kmdask.stages import Stages
 from kmdask.watching import performance_report as reported
@@ -31,7 +31,7 @@ from kmdask.writing.staging import publishing
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from sklearn.base import BaseEstimator
 
@@ -83,13 +83,23 @@ def compress(
         them, a ``.npy`` file; every worker must be able to read it under this path or URL
         (``s3://``, ``gs://``, ``az://``, ``https://``). Or an array of shape (y, x) or
         (y, x, band). Any number of bands of integers or floating-point numbers.
-    k : int
+    k : int or "auto"
         Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index.
         Up to 256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer
-        colours gets exactly its own. Either this or `palette`.
+        colours gets exactly its own. "auto" is the knee of the rate-distortion curve from 2 to 256
+        colours [1]_. Exactly one of `k`, `psnr`, `max_bytes`, `ratio` and `palette` is given.
     out : str or path-like, optional
         The bundle to write, a directory that every worker sees, or a URL (``s3://``, ``gs://``,
         ``az://``). By default the source with the ending ``.kmdask``; of a URL, in this directory.
+    psnr : float, optional
+        The least peak signal-to-noise ratio in dB: of the fewest colours that reach it.
+    max_bytes : int, optional
+        What the indices in "zarr" may take, in bytes: the most colours of which they take no more.
+        This is about their estimated size, that of a code that takes each index by itself (see
+        `Point.index_bytes`); what is written is mostly less, and may be more where neighbours are
+        not alike.
+    ratio : float, optional
+        How many times smaller than the raw pixels the indices are to be, by the same estimate.
     palette : SavedPalette, str or path-like, optional
         What `kmdask.fit` returned, or the path or URL of the file it wrote or of a bundle. The
         image is then read once, by default in the palette's bands, and its colours are not counted.
@@ -164,6 +174,19 @@ def compress(
         What stood at `out` stands there still, and nothing is left behind but what can be gone on
         from: after a `ClusterError`, or with `resume`.
 
+    Notes
+    -----
+    What `psnr`, `max_bytes`, `ratio` and "auto" choose is found on the counts of the colours, in no
+    further pass; the files are those of the k chosen. With an error or a size that does
+    not always fall or rise with k, that is a k which meets the target while its neighbour does not.
+    Pixels of many or deep bands are gathered in cells, and the target is met by these, before
+    `refine`: the PSNR in the report is that of the pixels, and may be lower.
+
+    References
+    ----------
+    .. [1] V. Satopää, J. Albrecht, D. Irwin and B. Raghavan, "Finding a 'Kneedle' in a haystack:
+       detecting knee points in system behavior", ICDCS Workshops 2011, 166-171.
+
     Examples
     --------
     >>> import numpy as np
@@ -175,6 +198,8 @@ def compress(
     <CompressedImage 'scan.kmdask': 100 x 100 x 1, 2 colours, ...>
     >>> result.palette
     Palette(['#060606', '#c8c8c8'])
+    >>> kmdask.compress("scan.png", psnr=40, overwrite=True).report.k
+    3
     """
     options = Options(
         k=k,
@@ -209,10 +234,10 @@ def compress(
         reported(performance_report, apart=target, overwrite=overwrite),
     ):
         check_workers(connected, source, staging.scratch, target)
-        with stages("open"), _bands_explained(options):
+        with stages("open"), bands_explained(options):
             raster = open_raster(
                 path,
-                bands=wanted_bands(options),
+                bands=options.wanted_bands,
                 nodata=nodata,
                 scratch=staging.scratch,
                 chunk=staging.chunk,
@@ -270,29 +295,10 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
 
 
 def _found(path: Any, options: Options) -> Source | None:
-    with _bands_explained(options):
+    with bands_explained(options):
         return found_at(
-            path, bands=wanted_bands(options), nodata=options.nodata, window=options.window
+            path, bands=options.wanted_bands, nodata=options.nodata, window=options.window
         )
-
-
-@contextmanager
-def _bands_explained(options: Options) -> Iterator[None]:
-    """Say where bands come from that nobody asked for."""
-    try:
-        yield
-    except ParameterError as error:
-        if options.bands is not None or options.palette is None or "bands" not in str(error):
-            raise
-        msg = f"{error} (by default the bands of the palette are taken; choose others by bands=)"
-        raise ParameterError(msg) from error
-
-
-def wanted_bands(options: Options) -> Sequence[int] | None:
-    """Return the numbers of the bands to take: by default those of the palette, if one is given."""
-    if options.bands is None and options.palette is not None:
-        return options.palette.numbers
-    return options.bands
 
 
 def _given(raster: Raster, options: Options, palette: SavedPalette) -> Fitted:

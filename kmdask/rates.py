@@ -158,6 +158,7 @@ class Sweep:
         An infinite PSNR is ``inf``.
         """
         text = io.StringIO()
+        # As floats they are written to the last digit, infinity too.
         rows = [
             row | {"psnr": point.psnr} for row, point in zip(self.rows(), self.points, strict=True)
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,6 +20,8 @@ from kmdask.report import versions
 from kmdask.writing import store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sklearn.base import BaseEstimator
 
     from kmdask.options import Options
@@ -106,3 +108,15 @@ def check_apart(source: Any, target: Place) -> None:
 
 def _is_local(name: str) -> bool:
     return ":" not in name and not name.startswith("/vsi")
+
+
+@contextmanager
+def bands_explained(options: Options) -> Iterator[None]:
+    """Say where bands come from that nobody asked for."""
+    try:
+        yield
+    except ParameterError as error:
+        if options.bands is not None or options.palette is None or "bands" not in str(error):
+            raise
+        msg = f"{error} (by default the bands of the palette are taken; choose others by bands=)"
+        raise ParameterError(msg) from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
+from kmdask.connecting.machines import can_keep
 from kmdask.counted import Counted, Trial, count, opened
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError, without_secrets
@@ -15,6 +16,7 @@ from kmdask.fitting.fit import check_k
 from kmdask.metrics import metrics_of, pixel_errors
 from kmdask.options import Options
 from kmdask.palette import check_room
+from kmdask.pixels import countable
 from kmdask.progress import Progress, chosen
 from kmdask.rates import Point, Sweep
 from kmdask.reading.window import check_window
@@ -66,8 +68,8 @@ def sweep(
     seed, bands, nodata, scale, pca, window : optional
         As for `kmdask.compress`.
     refine : int or "converge", default 0
-        Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each is
-        a pass over the image, and one more then measures error and entropy over all pixels. By
+        Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each
+        is a pass over the image, and one more then measures error and entropy over all pixels. By
         default none: numbers are then estimates from the cells. Of no effect on up to three 8-bit
         bands, where all is exact.
     sample : int, default 4
@@ -92,8 +94,8 @@ def sweep(
     >>> table = kmdask.sweep(np.tile(np.arange(16, dtype=np.uint8) * 17, (32, 2)), ks=(2, 4, 16))
     >>> for point in table.points:
     ...     print(point.k, point.entries, round(point.psnr, 1), point.bits_per_pixel)
-    2 2 16.8 1.0
-    4 4 23.0 2.0
+    2 2 16.3 1.0
+    4 4 22.5 2.0
     16 16 inf 4.0
     >>> table.write(json="rates.json", csv="rates.csv")
     """
@@ -109,10 +111,18 @@ def sweep(
         window=check_window(window),
     )
     _check_sample(sample)
-    where = {"client": client, "progress": chosen(progress), "name": "sweep"}
-    with opened([path], options, scratch=iter([None]), **where) as images:
+    with opened(
+        [path],
+        options,
+        client=client,
+        progress=chosen(progress),
+        name="sweep",
+        scratch=iter([None]),
+    ) as images:
         with images.stages("count"):
-            counted = count(images.rasters, options, images.run)
+            passes = options.refine != 0 and not countable(images.rasters[0].pixels)
+            keep = passes and can_keep(images.client, images.rasters)
+            counted = count(images.rasters, options, images.run, keep=keep)
             check_room(wanted[-1], masked=counted.masked, colors=len(counted.colors))
         with images.stages("fit"):
             trials = list(_timed(_series(counted, wanted, options, images)))

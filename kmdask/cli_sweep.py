@@ -1,0 +1,80 @@
+"""The command that says what numbers of colours cost and give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kmdask.cli_options import (
+    CONNECTING,
+    NumberOr,
+    Numbers,
+    chosen,
+    connecting,
+    reading,
+    seeding,
+    spacing,
+    telling,
+)
+from kmdask.cli_set_up import plain_errors, set_up
+from kmdask.cli_show import show_sweep
+
+
+@click.command()
+@click.argument("src")
+@click.option(
+    "--ks",
+    type=Numbers(int),
+    default="2,4,8,16,32,64,128,256",
+    show_default=True,
+    help="Numbers of colours to try.",
+)
+@click.option("--json", "as_json", metavar="FILE", help="Write the table to FILE as JSON.")
+@click.option("--csv", "as_csv", metavar="FILE", help="Write the table to FILE as CSV.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@click.option(
+    "--sample",
+    default=4,
+    show_default=True,
+    help="Chunks of 1024 x 1024 pixels to measure stored bytes on; 0 for none.",
+)
+@reading
+@spacing
+@click.option(
+    "--refine",
+    type=NumberOr("passes", "converge"),
+    default=0,
+    show_default=True,
+    help="Passes over all pixels of many or deep bands for each number of colours, or converge.",
+)
+@seeding
+@connecting
+@telling
+def sweep(
+    src: str,
+    *,
+    as_json: str | None,
+    as_csv: str | None,
+    overwrite: bool,
+    quiet: bool,
+    verbose: int,
+    **options: Any,
+) -> None:
+    """Say what numbers of colours cost and give for the image SRC.
+
+    Reads SRC once and a few of its chunks again; writes no bundle. Of each number of colours: the
+    error, the entropy of the indices in bits per pixel, the bytes they take by this estimate, and
+    by those of the sampled chunks as they are stored.
+    """
+    from kmdask import places, storage, sweeping
+
+    told = set_up(quiet=quiet, verbose=verbose)
+    where = {name: options.pop(name) for name in CONNECTING}
+    with plain_errors():
+        for path in (as_json, as_csv):
+            if path is not None:
+                storage.check_free(places.output_place(path), overwrite=overwrite)
+        table = sweeping.sweep(src, client=chosen(**where), progress=told, **options)
+        table.write(json=as_json, csv=as_csv, overwrite=overwrite)
+    show_sweep(table)
