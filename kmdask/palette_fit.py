@@ -15,10 +15,12 @@ from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
 from kmdask.options import Options
+from kmdask.palette import check_room
 from kmdask.pixels import countable
 from kmdask.progress import chosen
 from kmdask.reading.window import check_window
 from kmdask.saved_palette import SavedPalette
+from kmdask.writing.cog import check_cog
 
 if TYPE_CHECKING:
     import os
@@ -212,6 +214,21 @@ def fit_rasters(
         metrics=metrics,
     )
     return fitted, list(counted.rasters)
+
+
+def given_palette(raster: Raster, options: Options, palette: SavedPalette) -> Fitted:
+    """Return what is known of an image that is to have a palette that is there already.
+
+    Raises
+    ------
+    ParameterError
+        If the bands are others than the palette's, or what is asked cannot hold its entries.
+    """
+    fitted = palette.fitted(raster)
+    check_room(len(fitted.palette), masked=fitted.masked)
+    if "cog" in options.formats:
+        check_cog(len(fitted.palette) + fitted.masked)
+    return fitted
 
 
 def check_alike(rasters: Sequence[Raster]) -> None:

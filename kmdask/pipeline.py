@@ -15,8 +15,7 @@ from kmdask.connecting.machines import can_keep, room_of
 from kmdask.errors import ParameterError
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
-from kmdask.palette import check_room
-from kmdask.palette_fit import fit_rasters
+from kmdask.palette_fit import fit_rasters, given_palette
 from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import check_window
@@ -25,7 +24,6 @@ from kmdask.request import bands_explained, check_apart, default_output, request
 from kmdask.saved_palette import SavedPalette, as_saved
 from kmdask.stages import Stages
 from kmdask.watching import performance_report as reported
-from kmdask.writing.cog import check_cog
 from kmdask.writing.outputs import sizes_of, write_outputs
 from kmdask.writing.staging import publishing
 
@@ -35,10 +33,8 @@ if TYPE_CHECKING:
 
     from sklearn.base import BaseEstimator
 
-    from kmdask.fitted import Fitted
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
-    from kmdask.reading.raster import Raster
     from kmdask.reading.sources import Source
 
 
@@ -248,7 +244,7 @@ def compress(
         run = partial(stages.run, connected)
         fitted = staging.load()
         if fitted is None and options.palette is not None:
-            fitted = _given(raster, options, options.palette)
+            fitted = given_palette(raster, options, options.palette)
         if fitted is None:
             keep = can_keep(connected, [raster])
             fitted, (raster,) = fit_rasters([raster], options, run, stages, estimator, keep=keep)
@@ -299,11 +295,3 @@ def _found(path: Any, options: Options) -> Source | None:
         return found_at(
             path, bands=options.wanted_bands, nodata=options.nodata, window=options.window
         )
-
-
-def _given(raster: Raster, options: Options, palette: SavedPalette) -> Fitted:
-    fitted = palette.fitted(raster)
-    check_room(len(fitted.palette), masked=fitted.masked)
-    if "cog" in options.formats:
-        check_cog(len(fitted.palette) + fitted.masked)
-    return fitted

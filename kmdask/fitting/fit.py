@@ -11,6 +11,7 @@ import numpy as np
 from kmdask.errors import ParameterError
 from kmdask.fitting.grey import best_levels
 from kmdask.fitting.kmeans_blocks import Blocks
+from kmdask.fitting.kmeans_init import init_grown
 from kmdask.fitting.refine import Refine, check_refine, refine_centers
 from kmdask.fitting.seeding import best_start
 from kmdask.fitting.space import project
@@ -120,8 +121,8 @@ def fit_centers(
     colors, k, seed, estimator, pixels, mask, space
         As for `fit_palette`.
     start : float64 array of shape (at most k, band), optional
-        Centres to start from in place of the best of many starts; those that are missing are put
-        on the colours that are farthest from them.
+        Centres to start from in place of the best of many starts; those that are missing are
+        added by k-means++, where the error is large.
 
     Returns
     -------
@@ -144,15 +145,10 @@ def fit_centers(
         start = space.project(start)
     # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
     blocks = Blocks(*dask.persist(*_joined(features, colors.counts.astype(np.float64))))
-    first = _grown(start, k, blocks)
-    centers, _ = blocks.iterate(first, max_iter=MAX_ITER, max_shift=TOL * blocks.summary().variance)
+    if len(start) < k:
+        start = init_grown(blocks, start, k, np.random.default_rng(seed))
+    centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=TOL * blocks.summary().variance)
     return _in_bands(centers.astype(features.dtype), colors, space)
-
-
-def _grown(centers: npt.NDArray[np.float64], k: int, blocks: Blocks) -> npt.NDArray[np.float64]:
-    """Add the rows that are farthest from them to centres until there are `k`."""
-    missing = k - len(centers)
-    return np.concatenate([centers, blocks.farthest(centers, missing).rows]) if missing else centers
 
 
 def _joined(features: da.Array, weights: da.Array) -> tuple[da.Array, da.Array]:
