@@ -1,0 +1,260 @@
+"""What numbers of colours cost and give, against compressing with each of them and counting."""
+
+import csv
+import io
+import json
+import math
+from itertools import pairwise
+
+import dask.array as da
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import kmdask
+from kmdask.cli import main
+from kmdask.errors import EmptyImageError, OutputExistsError, ParameterError
+from kmdask.rates import Sweep
+from kmdask.writing.sampled import sample_windows
+
+KS = (2, 5, 9, 16)
+
+
+@pytest.fixture(scope="module")
+def sweep(client):
+    """``sweep(...)``: `kmdask.sweep` on one cluster for all tests."""
+    return lambda *arguments, **options: kmdask.sweep(*arguments, client=client, **options)
+
+
+@pytest.fixture(scope="module")
+def deep(scene, holes):
+    """Five bands of 16 bits with missing pixels, more colours than can be counted."""
+    pixels = scene(200, 260, 5).astype(np.uint16) * 37 + 1
+    pixels[~holes(200, 260)] = 0
+    return pixels
+
+
+def entropy(indices):
+    """Bits of an index, by counting."""
+    _, counts = np.unique(indices, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def stored(image):
+    """Bytes of the chunks of the indices."""
+    return sum(path.stat().st_size for path in (image.path / "image.zarr/indices").glob("*/*"))
+
+
+def numbers(table):
+    """All of a table that does not depend on the clock."""
+    return [{**row, "seconds": 0} for row in table.rows()]
+
+
+def counting(pixels, size):
+    """An array in chunks, and the list of the chunks that were read so far."""
+    read = []
+
+    def chunk(block_info=None):
+        place = block_info[None]["array-location"]
+        read.append(tuple(start for start, _ in place[:2]))
+        return pixels[tuple(slice(*span) for span in place)]
+
+    chunks = da.core.normalize_chunks((*size, -1), pixels.shape)
+    array = da.map_blocks(
+        chunk, chunks=chunks, dtype=pixels.dtype, meta=np.empty((0, 0, 0), pixels.dtype)
+    )
+    return array, read
+
+
+# Against compress
+
+
+@pytest.mark.parametrize("nodata", [None, 255])
+def test_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path, nodata):
+    pixels = np.minimum(scene(150, 1090), 254)
+    if nodata is not None:
+        pixels[~holes(150, 1090)] = nodata
+    table = sweep(pixels, KS, nodata=nodata, seed=3)
+    assert (table.shape, table.exact, table.sample_pixels) == ((150, 1090, 3), True, 150 * 1090)
+    for point in table.points:
+        image = compress(
+            pixels,
+            point.k,
+            tmp_path / f"{point.k}.kmdask",
+            nodata=nodata,
+            seed=3,
+            formats=("zarr",),
+        )
+        report = image.report
+        assert point.mse <= report.mse
+        if point.mse < report.mse:
+            # A better one was grown from the palette before: what there is to say of it is above.
+            continue
+        assert (point.entries, point.psnr) == (report.k_used, report.psnr)
+        assert point.bits_per_pixel == pytest.approx(entropy(image.indices.compute()))
+        assert point.index_bytes == round(point.bits_per_pixel * 150 * 1090 / 8)
+        # All chunks are in the sample, those at the edges too.
+        assert point.sample_bytes == table.stored_bytes(point) == stored(image)
+    assert (
+        table.points[0].mse
+        == compress(
+            pixels, 2, tmp_path / "first.kmdask", nodata=nodata, seed=3, formats=("zarr",)
+        ).report.mse
+    )
+
+
+def test_refined_points_are_over_all_pixels(sweep, compress, deep, tmp_path):
+    options = {"nodata": 0, "scale": "std", "refine": 1}
+    table = sweep(deep, (6, 12), **options)
+    report = compress(deep, 6, tmp_path / "a.kmdask", formats=("zarr",), **options).report
+    first = table.points[0]
+    assert (first.mse, first.psnr) == pytest.approx((report.mse, report.psnr))
+    assert first.bits_per_pixel == pytest.approx(
+        entropy(kmdask.open(tmp_path / "a.kmdask").indices.compute())
+    )
+    assert table.options == {"scale": "std", "pca": None, "refine": 1, "window": None}
+
+
+def test_cells_are_an_estimate_and_said_to_be(sweep, compress, deep, tmp_path):
+    table = sweep(deep, (6, 12), nodata=0)
+    report = compress(deep, 6, tmp_path / "a.kmdask", nodata=0, refine=0, formats=("zarr",)).report
+    assert not table.exact
+    # What is left out is how far pixels are from the means of their cells.
+    assert 0.8 * report.mse < table.points[0].mse < 1.001 * report.mse
+
+
+# Alone
+
+
+@settings(max_examples=12)
+@given(
+    pixels=hnp.arrays(
+        np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]))
+    ),
+    ks=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    scale=st.sampled_from([None, 0.01]),
+)
+def test_the_error_never_rises(sweep, pixels, ks, scale):
+    bands = pixels.shape[2]
+    factors = None if scale is None else (scale, *[1.0] * (bands - 1))
+    table = sweep(pixels, ks, scale=factors, sample=0)
+    assert [point.k for point in table.points] == sorted(set(ks))
+    assert all(right.mse <= left.mse for left, right in pairwise(table.points))
+    different = len(np.unique(pixels.reshape(-1, bands), axis=0))
+    for point in table.points:
+        assert point.entries <= min(point.k, different)
+        assert 0 <= point.bits_per_pixel <= math.log2(point.entries) + 1e-9
+        if point.k >= different:
+            assert (point.mse, point.entries) == (0, different)
+
+
+def test_same_numbers_however_it_is_chunked(sweep, scene):
+    pixels = scene(300, 2100)
+    tables = [
+        sweep(da.from_array(pixels, chunks=(*size, 3)), (3, 7)) for size in ((300, 2100), (64, 500))
+    ]
+    assert numbers(tables[0]) == numbers(tables[1])
+    assert tables[0].points != sweep(pixels, (3, 7), seed=1).points
+
+
+def test_read_once_and_the_sample_again(sweep, scene):
+    pixels = scene(2100, 3100)
+    array, read = counting(pixels, (1024, 1024))
+    sweep(array, (2, 4), sample=0)
+    assert len(read) == len(set(read)) == 12
+    read.clear()
+    table = sweep(array, (2, 4), sample=2)
+    again = sorted(read)
+    for once in set(read):
+        again.remove(once)
+    assert again == sorted(
+        (rows.start, columns.start) for rows, columns in sample_windows((2100, 3100), 2)
+    )
+    assert table.sample_pixels == sum(
+        (min(top + 1024, 2100) - top) * (min(left + 1024, 3100) - left) for top, left in again
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 11, 12, 40])
+def test_windows_of_the_sample(n):
+    windows = sample_windows((2100, 3100), n)
+    assert len(set(map(str, windows))) == len(windows) == min(n, 12)
+    for rows, columns in windows:
+        assert rows.start % 1024 == columns.start % 1024 == 0
+        assert rows.stop in (rows.start + 1024, 2100)
+        assert columns.stop in (columns.start + 1024, 3100)
+
+
+def test_knee(sweep):
+    # 16 different colours and a little noise: what more entries gain is little.
+    rng = np.random.default_rng(0)
+    colors = rng.integers(20, 230, (16, 3))
+    pixels = (
+        colors[rng.integers(16, size=(200, 200))] + rng.integers(-2, 3, (200, 200, 3))
+    ).astype("u1")
+    assert sweep(pixels, sample=0).knee.k == 16
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"ks": ()}, "at least one"),
+        ({"ks": 5}, "at least one"),
+        ({"ks": (2, 0)}, "from 1 to 65,536; got 0"),
+        ({"ks": (2, 70_000)}, "got 70000"),
+        ({"sample": -1}, "got -1"),
+        ({"sample": True}, "got True"),
+        ({"scale": (1, 1)}, "one for each of the 3 bands"),
+    ],
+)
+def test_refused(sweep, scene, options, told):
+    with pytest.raises(ParameterError, match=told):
+        sweep(scene(20, 30), **options)
+
+
+def test_nothing_valid(sweep):
+    with pytest.raises(EmptyImageError):
+        sweep(np.zeros((20, 30), np.uint8), nodata=0)
+
+
+# Saved
+
+
+def test_files(sweep, tmp_path):
+    table = sweep(np.arange(256, dtype=np.uint8).reshape(16, 16), (2, 256))
+    files = {"json": tmp_path / "a.json", "csv": tmp_path / "a.csv"}
+    table.write(**files)
+    assert Sweep.from_json(files["json"].read_bytes()) == table
+    assert json.loads(files["json"].read_text())["points"][1]["psnr"] is None
+    rows = list(csv.DictReader(io.StringIO(files["csv"].read_text())))
+    assert [float(row["psnr"]) for row in rows] == [point.psnr for point in table.points]
+    assert [int(row["sample_bytes"]) for row in rows] == [p.sample_bytes for p in table.points]
+    with pytest.raises(OutputExistsError):
+        table.write(**files)
+    table.write(**files, overwrite=True)
+
+
+def test_command_line(tmp_path, scene, write_raster):
+    source = write_raster(tmp_path / "scene.tif", scene(60, 80))
+
+    def run(*arguments):
+        return CliRunner().invoke(main, ["sweep", *map(str, arguments)])
+
+    files = ("--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
+    done = run(source, "--ks", "3,2", *files)
+    assert done.exit_code == 0, done.output
+    table = Sweep.from_json((tmp_path / "a.json").read_bytes())
+    assert [point.k for point in table.points] == [2, 3]
+    assert f"{table.points[1].psnr:.2f} dB" in done.stdout
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 3
+    refused = run(source, *files)
+    assert refused.exit_code == 1
+    assert "a.json" in refused.stderr
+    assert run(source, "--ks", "2,x").exit_code == 2

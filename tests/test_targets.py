@@ -1,0 +1,273 @@
+"""Targets in place of k, against fitting every k there is."""
+
+import math
+from contextlib import contextmanager
+
+import dask.array as da
+import numpy as np
+import pytest
+from bundles import contents
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kmdask
+from kmdask.cli import main
+from kmdask.errors import ParameterError
+from kmdask.options import Options
+from kmdask.progress import Silent
+from kmdask.targets import Target, first_reaching, knee
+
+
+@pytest.fixture
+def packed(compress, tmp_path, scene):
+    """``packed(**options)``: a small scene compressed, without tiles."""
+    pixels = scene(90, 120)
+
+    def make(**options):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.kmdask"
+        return compress(pixels, **{"out": path, "formats": ("zarr",)} | options)
+
+    return make
+
+
+def entropy_bytes(image):
+    """Bytes of the indices by their entropy, by counting."""
+    _, counts = np.unique(image.indices.compute(), return_counts=True)
+    return float(-(counts * np.log2(counts / counts.sum())).sum() / 8)
+
+
+# The search
+
+
+@given(crossing=st.integers(1, 2000), most=st.integers(1, 2000), steep=st.floats(0.05, 5))
+def test_first_reaching(crossing, most, steep):
+    tried = []
+
+    def gain(k):
+        tried.append(k)
+        # Bent, and without end from a k on.
+        return math.inf if k > 1500 else k**steep - crossing**steep
+
+    least = next((k for k in range(1, most + 1) if k >= crossing or k > 1500), None)
+    assert first_reaching(gain, 1, most) == least
+    assert len(tried) == len(set(tried)) <= 30
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 3))
+def test_first_reaching_where_gains_fall_too(signs, least):
+    gains = {least + i: 1.0 if sign else -1.0 for i, sign in enumerate(signs)}
+    most = max(gains)
+    found = first_reaching(gains.__getitem__, least, most)
+    if found is None:
+        assert gains[most] < 0
+    else:
+        assert gains[found] > 0
+        assert found == least or gains[found - 1] < 0
+
+
+def test_few_are_tried():
+    tried = []
+
+    def gain(k):
+        tried.append(k)
+        return 8 + 4 * math.log2(k) - 0.1 * math.log2(k) ** 2 - 37.3
+
+    assert first_reaching(gain, 1, 65536) == next(k for k in range(1, 65537) if gain(k) >= 0)
+    tried.clear()
+    first_reaching(gain, 1, 65536)
+    assert len(tried) <= 12
+    assert max(tried) < 8 * min(k for k in tried if gain(k) >= 0)
+
+
+def test_knee():
+    # The example of the paper: y = -1 / x + 5, with the knee at x = 0.22 of a tenth to one.
+    x = np.linspace(0, 0.9, 10) + 0.1
+    assert knee(x, -1 / x + 5) == np.abs(x - 0.3).argmin()
+    assert knee([0, 1, 2], [0, 1, 4]) is None
+    assert knee([0, 1], [0, 1]) is None
+    assert knee([0, 1, 2], [3, 3, 3]) is None
+
+
+# compress
+
+
+def test_psnr(packed):
+    image = packed(psnr=27)
+    k = image.report.k
+    assert (image.report.asked, k) == ({"psnr": 27.0}, image.report.k)
+    assert packed(k=k - 1).report.psnr < 27 <= image.report.psnr
+    # But for what was asked the same bundle.
+    assert contents(image.path) == contents(packed(k=k).path)
+    assert packed(psnr=0.5).report.k == 1
+
+
+def test_max_bytes(packed):
+    allowed = 4000
+    image = packed(max_bytes=allowed)
+    k = image.report.k
+    assert entropy_bytes(image) <= allowed < entropy_bytes(packed(k=k + 1))
+    assert image.report.asked == {"max_bytes": allowed}
+
+
+def test_ratio(packed):
+    image = packed(ratio=12)
+    allowed = 90 * 120 * 3 / 12
+    assert entropy_bytes(image) <= allowed < entropy_bytes(packed(k=image.report.k + 1))
+    # Two colours as frequent as each other take a bit, which is enough.
+    halves = np.repeat(np.uint8([[10], [200]]), 64, axis=1)
+    image = kmdask.compress(halves, out="halves.kmdask", ratio=8, formats=("zarr",))
+    assert image.report.k_used == 2
+
+
+def test_missing_pixels_take_a_share(packed, compress, scene, holes, tmp_path):
+    pixels = np.minimum(scene(90, 120), 254)
+    pixels[~holes(90, 120)] = 255
+    options = {"nodata": 255, "formats": ("zarr",)}
+    image = compress(pixels, out=tmp_path / "a.kmdask", max_bytes=3000, **options)
+    more = compress(pixels, image.report.k + 1, tmp_path / "b.kmdask", **options)
+    assert entropy_bytes(image) <= 3000 < entropy_bytes(more)
+
+
+def test_auto_is_the_knee_of_the_sweep(packed, client, scene):
+    table = kmdask.sweep(scene(90, 120), sample=0, client=client)
+    image = packed(k="auto")
+    assert (image.report.k, image.report.asked) == (table.knee.k, {"k": "auto"})
+
+
+def test_few_colours_are_taken_as_they_are(compress, tmp_path):
+    pixels = np.uint8([[0, 50], [100, 250]])
+    for options in ({"k": "auto"}, {"psnr": 200}, {"max_bytes": 10**9}):
+        image = compress(pixels, out=tmp_path / "a.kmdask", overwrite=True, **options)
+        assert (image.report.k, image.report.mse) == (4, 0)
+
+
+def test_cells_before_refinement(compress, tmp_path, scene):
+    pixels = scene(90, 120, 5).astype(np.uint16) * 37
+    report = compress(pixels, out=tmp_path / "a.kmdask", psnr=24, formats=("zarr",)).report
+    assert not report.exact_colors
+    assert report.psnr == pytest.approx(24, abs=0.7)
+
+
+def test_one_pass_to_choose(client, scene, tmp_path):
+    read = []
+
+    def chunk(pixels):
+        read.append(pixels.shape)
+        return pixels
+
+    pixels = da.from_array(scene(512, 1024), chunks=(512, 512, 3)).map_blocks(
+        chunk, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8)
+    )
+    kmdask.compress(pixels, out=tmp_path / "a.kmdask", k=4, client=client, formats=("zarr",))
+    passes = len(read)
+    read.clear()
+    kmdask.compress(pixels, out=tmp_path / "b.kmdask", psnr=26, client=client, formats=("zarr",))
+    assert len(read) == passes
+
+
+class Stages(Silent):
+    """Remembers the stages of a run."""
+
+    def __init__(self):
+        self.names = []
+
+    @contextmanager
+    def stage(self, name):
+        self.names.append(name)
+        yield
+
+
+def test_resume_goes_on_with_the_same_target_alone(packed, monkeypatch, tmp_path):
+    options = {"out": tmp_path / "a.kmdask", "resume": True, "overwrite": True}
+
+    def failing(*_, **__):
+        raise OSError("the disk is gone")
+
+    def cut_off(**asked):
+        with monkeypatch.context() as broken, pytest.raises(OSError, match="the disk is gone"):
+            broken.setattr("kmdask.pipeline.write_outputs", failing)
+            packed(**asked, **options)
+
+    cut_off(psnr=25)
+    stages = Stages()
+    image = packed(psnr=25.0, progress=stages, **options)
+    assert stages.names == ["open", "write"]
+    assert image.report.asked == {"psnr": 25.0}
+    assert image.report.k == packed(psnr=25).report.k
+    cut_off(psnr=25)
+    stages = Stages()
+    packed(psnr=26, progress=stages, **options)
+    assert stages.names == ["open", "count", "fit", "write"]
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, "exactly one of them; got none"),
+        ({"k": 3, "psnr": 30}, "got k=3 and psnr=30"),
+        ({"k": "auto", "ratio": 3}, "got k='auto' and ratio=3"),
+        ({"psnr": 3, "max_bytes": 3, "ratio": 2}, "got psnr=3 and max_bytes=3 and ratio=2"),
+        ({"k": "many"}, "from 1 to 65,536; got 'many'"),
+        ({"psnr": 0}, "psnr is .* got 0"),
+        ({"psnr": math.nan}, "got nan"),
+        ({"psnr": math.inf}, "got inf"),
+        ({"psnr": "35"}, "got '35'"),
+        ({"psnr": True}, "got True"),
+        ({"max_bytes": 1.5}, "whole number of bytes above 0; got 1.5"),
+        ({"max_bytes": -1}, "got -1"),
+        ({"ratio": 0}, "above 0; got 0"),
+    ],
+)
+def test_refused(asked, told):
+    with pytest.raises(ParameterError, match=told):
+        Options(**{"k": None} | asked)
+
+
+def test_a_palette_is_a_target_too(client):
+    palette = kmdask.fit(np.uint8([[0, 9]]), 2, client=client)
+    with pytest.raises(ParameterError, match="psnr is 30, and there is a palette already"):
+        Options(k=None, psnr=30, palette=palette)
+
+
+def test_however_it_is_written(client):
+    assert repr(Options(k=None, psnr=35)) == repr(Options(k=None, psnr=np.float32(35)))
+    assert repr(Options(k=None, psnr=35)) != repr(Options(k=None, psnr=36))
+    assert str(Target("max_bytes", 12_000_000)) == "max_bytes=12000000"
+
+
+def test_unreachable(packed):
+    # With a GeoTIFF there are 256 entries at most.
+    best = packed(k=256).report.psnr
+    with pytest.raises(ParameterError, match=rf"psnr=60 dB .* k=256, .* {best:.2f} dB"):
+        packed(psnr=60, formats=("zarr", "cog"))
+    least = round(entropy_bytes(packed(k=2)))
+    with pytest.raises(ParameterError, match=rf"max_bytes=100 .* k=2 take {least:,} "):
+        packed(max_bytes=100)
+    with pytest.raises(ParameterError, match=rf"ratio=500 .* {90 * 120 * 3 / least:.1f} times"):
+        packed(ratio=500)
+
+
+def test_command_line(tmp_path, scene, write_raster):
+    source = write_raster(tmp_path / "scene.tif", scene(60, 80))
+
+    def run(*arguments):
+        done = CliRunner().invoke(main, [*map(str, arguments)])
+        return done.exit_code, done.stdout + done.stderr
+
+    code, told = run("compress", source, "--psnr", 25, "--no-tiles")
+    report = kmdask.open(tmp_path / "scene.kmdask").report
+    assert code == 0, told
+    assert report.asked == {"psnr": 25.0}
+    for shown in (told, run("info", tmp_path / "scene.kmdask")[1]):
+        assert f"(k={report.k} chosen for psnr=25.0)" in shown
+    for options in (["-k", "auto"], ["--max-bytes", 900], ["--ratio", 20]):
+        code, told = run("compress", source, *options, "--no-tiles", "--overwrite")
+        assert code == 0, told
+    code, told = run("compress", source, "--psnr", 25, "-k", 3)
+    assert (code, "Give one of" in told) == (2, True)
+    code, told = run("compress", source, "-k", "lots")
+    assert (code, "nor auto" in told) == (2, True)
