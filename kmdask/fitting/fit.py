@@ -11,9 +11,8 @@ import numpy as np
 from kmdask.errors import ParameterError
 from kmdask.fitting.grey import best_levels
 from kmdask.fitting.kmeans_blocks import Blocks
-from kmdask.fitting.kmeans_init import init_grown
 from kmdask.fitting.refine import Refine, check_refine, refine_centers
-from kmdask.fitting.seeding import best_start
+from kmdask.fitting.seeding import best_start, grown_start
 from kmdask.fitting.space import project
 from kmdask.kernels import lloyd as kernels
 from kmdask.palette import ENTRIES, Palette
@@ -141,12 +140,11 @@ def fit_centers(
         return best_levels(values.astype(np.int64), counts, k)[:, None].astype(np.float64)
     if start is None:
         start = best_start(features, colors.counts, colors.codes, k, seed, exact=colors.exact)
-    elif space is not None:
-        start = space.project(start)
+    else:
+        start = start if space is None else space.project(start)
+        start = grown_start(features, colors.counts, colors.codes, start, k=k, seed=seed)
     # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
     blocks = Blocks(*dask.persist(*_joined(features, colors.counts.astype(np.float64))))
-    if len(start) < k:
-        start = init_grown(blocks, start, k, np.random.default_rng(seed))
     centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=TOL * blocks.summary().variance)
     return _in_bands(centers.astype(features.dtype), colors, space)
 

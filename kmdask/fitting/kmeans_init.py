@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kmdask.fitting.kmeans_blocks import Blocks
     from kmdask.fitting.lloyd import Floats, Rows
 
-__all__ = ["init_grown", "init_plus_plus", "init_random", "init_scalable"]
+__all__ = ["init_plus_plus", "init_random", "init_scalable"]
 
 _RECLUSTER_STARTS = 4
 """Starts on the candidates of k-means||: they are few, so more starts cost nothing to speak of."""
@@ -56,19 +56,6 @@ def init_plus_plus(blocks: Blocks, k: int, rng: np.random.Generator) -> Floats:
     """
     first = init_random(blocks, 1, rng)
     return _topped_up(_Covered(blocks, first), first, k, rng)
-
-
-def init_grown(blocks: Blocks, centers: Floats, k: int, rng: np.random.Generator) -> Floats:
-    """Add rows to centres by greedy weighted k-means++ until they are `k`: three passes for each.
-
-    Each is drawn where the error is large, and is of those drawn the one that leaves the least.
-
-    Returns
-    -------
-    ndarray of shape (at most k, d), float64
-        The centres, and the rows after them.
-    """
-    return _topped_up(_Covered(blocks, centers), centers, k, rng)
 
 
 def init_scalable(

@@ -31,6 +31,7 @@ __all__ = [
     "iterate",
     "lloyd",
     "plus_plus",
+    "plus_plus_after",
     "step",
     "updated_centers",
 ]
@@ -363,3 +364,44 @@ def plus_plus(X: Rows, weights: Floats, k: int, rng: np.random.Generator) -> Flo
     rows = frozen(X, np.float64)
     chosen = seeding.plus_plus(rows, masses, rng.random((k, n_trials(k))))
     return np.array(rows[chosen])
+
+
+def plus_plus_after(
+    X: Rows, weights: Floats, centers: Floats, k: int, rng: np.random.Generator
+) -> Floats:
+    """Add rows to centres by greedy weighted k-means++, as `plus_plus` does after its first.
+
+    Parameters
+    ----------
+    X, weights, rng
+        As for `plus_plus`.
+    centers : ndarray of shape (m, d), float64
+        At least one.
+    k : int
+        How many there are to be.
+
+    Returns
+    -------
+    ndarray of shape (at most k, d), float64
+        The centres, and the rows after them; fewer than `k` if these are on all rows.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [1.0], [9.0]])
+    >>> plus_plus_after(
+    ...     X, np.array([1.0, 1.0, 0.0]), np.array([[1.0]]), 3, np.random.default_rng(0)
+    ... )
+    array([[1.],
+           [0.]])
+    """
+    rows, masses = frozen(X, np.float64), frozen(weights, np.float64)
+    found = np.array(centers, np.float64, order="C")
+    cover = seeding.uncovered(rows)
+    seeding.extend(cover, rows, masses, found)
+    while len(found) < k and (potential := cover.potential.sum()) > 0:
+        targets = potential * rng.random(n_trials(k))
+        candidates = rows[[seeding.draw(cover, masses, target) for target in targets]]
+        best = int(seeding.trial(cover, rows, masses, candidates).argmin())
+        seeding.extend(cover, rows, masses, candidates[best : best + 1])
+        found = np.concatenate([found, candidates[best : best + 1]])
+    return found

@@ -16,7 +16,7 @@ import dask
 import numpy as np
 from dask.delayed import delayed
 
-from kmdask.fitting.lloyd import frozen, lloyd, plus_plus
+from kmdask.fitting.lloyd import frozen, lloyd, plus_plus, plus_plus_after
 from kmdask.graphs import block_names
 from kmdask.kernels import bins as kernels
 
@@ -127,6 +127,36 @@ def best_start(
     return centers
 
 
+def grown_start(
+    features: da.Array,
+    counts: da.Array,
+    codes: da.Array,
+    centers: npt.NDArray[np.float64],
+    *,
+    k: int,
+    seed: int,
+) -> npt.NDArray[np.float64]:
+    """Add centres to those of fewer clusters, where the error is large.
+
+    Parameters
+    ----------
+    features, counts, codes, k, seed
+        As for `best_start`.
+    centers : float64 array of shape (at most k, feature)
+
+    Returns
+    -------
+    float64 array of shape (at most k, feature)
+        These centres, and cells after them.
+    """
+    blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
+    names = block_names("grow", (features.name, counts.name, centers, k, seed), 2)
+    fine = delayed(_bin_blocks, pure=True)(*blocks, FINE, dask_key_name=names[0])
+    added = delayed(_grow, pure=True)(fine, centers, k, seed, dask_key_name=names[1])
+    grown: npt.NDArray[np.float64] = dask.compute(added)[0]
+    return grown
+
+
 def bin_cells(cells: Cells, limit: int) -> Cells:
     """Join neighbouring cells, by halves, until there are at most `limit` of them.
 
@@ -160,6 +190,13 @@ def _run(cells: Cells, k: int, seed: list[int]) -> tuple[float, npt.NDArray[np.f
     centers = plus_plus(cells.means, cells.weights, k, np.random.default_rng(seed))
     centers, inertia, _ = lloyd(cells.means, cells.weights, centers, max_iter=MAX_ITER, tol=ROUGH)
     return inertia, centers
+
+
+def _grow(
+    cells: Cells, centers: npt.NDArray[np.float64], k: int, seed: int
+) -> npt.NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    return plus_plus_after(cells.means, cells.weights, centers, k, rng)
 
 
 def _refine_best(
