@@ -20,7 +20,7 @@ from kmdask.errors import EmptyImageError, OutputExistsError, ParameterError
 from kmdask.rates import Sweep
 from kmdask.writing.sampled import sample_windows
 
-KS = (2, 5, 9, 16)
+KS = (2, 7)
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +54,24 @@ def numbers(table):
     return [{**row, "seconds": 0} for row in table.rows()]
 
 
-def counting(pixels, size):
-    """An array in chunks, and the list of the chunks that were read so far."""
-    read = []
+READ = []
+"""First row and column of each chunk that was made, of an array of `counted`."""
 
-    def chunk(block_info=None):
-        place = block_info[None]["array-location"]
-        read.append(tuple(start for start, _ in place[:2]))
-        return pixels[tuple(slice(*span) for span in place)]
 
-    chunks = da.core.normalize_chunks((*size, -1), pixels.shape)
-    array = da.map_blocks(
-        chunk, chunks=chunks, dtype=pixels.dtype, meta=np.empty((0, 0, 0), pixels.dtype)
-    )
-    return array, read
+def make_chunk(block_info=None):
+    # Of this module, and not of a function: what a task appends to a copy is lost.
+    place = block_info[None]["array-location"]
+    READ.append(tuple(start for start, _ in place[:2]))
+    y, x, band = np.ogrid[tuple(slice(*span) for span in place)]
+    return ((y // 7 * 3 + x // 11 * 5 + band) % 50).astype(np.uint8)
+
+
+def counted(shape, size):
+    """An array of three bands in chunks, of which each that is read is counted."""
+    READ.clear()
+    chunks = da.core.normalize_chunks((*size, 3), (*shape, 3))
+    meta = np.empty((0, 0, 0), np.uint8)
+    return da.map_blocks(make_chunk, chunks=chunks, dtype=np.uint8, meta=meta)
 
 
 # Against compress
@@ -99,12 +103,7 @@ def test_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path, n
         assert point.index_bytes == round(point.bits_per_pixel * 150 * 1090 / 8)
         # All chunks are in the sample, those at the edges too.
         assert point.sample_bytes == table.stored_bytes(point) == stored(image)
-    assert (
-        table.points[0].mse
-        == compress(
-            pixels, 2, tmp_path / "first.kmdask", nodata=nodata, seed=3, formats=("zarr",)
-        ).report.mse
-    )
+    assert table.points[0].mse == kmdask.open(tmp_path / "2.kmdask").report.mse
 
 
 def test_refined_points_are_over_all_pixels(sweep, compress, deep, tmp_path):
@@ -130,7 +129,7 @@ def test_cells_are_an_estimate_and_said_to_be(sweep, compress, deep, tmp_path):
 # Alone
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     pixels=hnp.arrays(
         np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]))
@@ -153,27 +152,25 @@ def test_the_error_never_rises(sweep, pixels, ks, scale):
 
 
 def test_same_numbers_however_it_is_chunked(sweep, scene):
-    pixels = scene(300, 2100)
+    pixels = scene(100, 1100)
     tables = [
-        sweep(da.from_array(pixels, chunks=(*size, 3)), (3, 7)) for size in ((300, 2100), (64, 500))
+        sweep(da.from_array(pixels, chunks=(*size, 3)), (3, 5)) for size in ((100, 1100), (64, 300))
     ]
     assert numbers(tables[0]) == numbers(tables[1])
-    assert tables[0].points != sweep(pixels, (3, 7), seed=1).points
+    assert tables[0].points != sweep(pixels, (3, 5), seed=1).points
 
 
-def test_read_once_and_the_sample_again(sweep, scene):
-    pixels = scene(2100, 3100)
-    array, read = counting(pixels, (1024, 1024))
+def test_read_once_and_the_sample_again(sweep):
+    array = counted((2100, 3100), (1024, 1024))
     sweep(array, (2, 4), sample=0)
-    assert len(read) == len(set(read)) == 12
-    read.clear()
+    assert len(READ) == len(set(READ)) == 12
+    READ.clear()
     table = sweep(array, (2, 4), sample=2)
-    again = sorted(read)
-    for once in set(read):
+    again = list(READ)
+    for once in set(READ):
         again.remove(once)
-    assert again == sorted(
-        (rows.start, columns.start) for rows, columns in sample_windows((2100, 3100), 2)
-    )
+    windows = sample_windows((2100, 3100), 2)
+    assert sorted(again) == [(rows.start, columns.start) for rows, columns in windows]
     assert table.sample_pixels == sum(
         (min(top + 1024, 2100) - top) * (min(left + 1024, 3100) - left) for top, left in again
     )
@@ -193,10 +190,10 @@ def test_knee(sweep):
     # 16 different colours and a little noise: what more entries gain is little.
     rng = np.random.default_rng(0)
     colors = rng.integers(20, 230, (16, 3))
-    pixels = (
-        colors[rng.integers(16, size=(200, 200))] + rng.integers(-2, 3, (200, 200, 3))
-    ).astype("u1")
-    assert sweep(pixels, sample=0).knee.k == 16
+    pixels = (colors[rng.integers(16, size=(60, 60))] + rng.integers(-2, 3, (60, 60, 3))).astype(
+        "u1"
+    )
+    assert sweep(pixels, (2, 4, 8, 16, 32, 64), sample=0).knee.k == 16
 
 
 # What is wrong

@@ -101,7 +101,6 @@ def test_psnr(packed):
     assert packed(k=k - 1).report.psnr < 23 <= image.report.psnr
     # But for what was asked the same bundle.
     assert contents(image.path) == contents(packed(k=k).path)
-    assert packed(psnr=0.5).report.k == 1
 
 
 def test_max_bytes(packed):
@@ -112,23 +111,23 @@ def test_max_bytes(packed):
     assert image.report.asked == {"max_bytes": allowed}
 
 
-def test_ratio(packed):
+def test_ratio(packed, compress, tmp_path):
     image = packed(ratio=12)
     allowed = 40 * 50 * 3 / 12
     assert entropy_bytes(image) <= allowed < entropy_bytes(packed(k=image.report.k + 1))
     # Two colours as frequent as each other take a bit, which is enough.
     halves = np.repeat(np.uint8([[10], [200]]), 64, axis=1)
-    image = kmdask.compress(halves, out="halves.kmdask", ratio=8, formats=("zarr",))
+    image = compress(halves, out=tmp_path / "halves.kmdask", ratio=8, formats=("zarr",))
     assert image.report.k_used == 2
 
 
 def test_missing_pixels_take_a_share(compress, scene, holes, tmp_path):
-    pixels = np.minimum(scene(90, 120), 254)
-    pixels[~holes(90, 120)] = 255
+    pixels = np.minimum(scene(40, 50), 254)
+    pixels[~holes(40, 50)] = 255
     options = {"nodata": 255, "formats": ("zarr",)}
-    image = compress(pixels, out=tmp_path / "a.kmdask", max_bytes=3000, **options)
+    image = compress(pixels, out=tmp_path / "a.kmdask", max_bytes=500, **options)
     more = compress(pixels, image.report.k + 1, tmp_path / "b.kmdask", **options)
-    assert entropy_bytes(image) <= 3000 < entropy_bytes(more)
+    assert entropy_bytes(image) <= 500 < entropy_bytes(more)
 
 
 def test_auto_is_the_knee_of_the_sweep(packed, client, scene, monkeypatch):
@@ -146,27 +145,38 @@ def test_few_colours_are_taken_as_they_are(compress, tmp_path):
 
 
 def test_cells_before_refinement(compress, tmp_path, scene):
-    pixels = scene(90, 120, 5).astype(np.uint16) * 37
-    report = compress(pixels, out=tmp_path / "a.kmdask", psnr=24, formats=("zarr",)).report
+    pixels = scene(40, 50, 5).astype(np.uint16) * 37
+    report = compress(pixels, out=tmp_path / "a.kmdask", psnr=22, formats=("zarr",)).report
     assert not report.exact_colors
-    assert report.psnr == pytest.approx(24, abs=0.7)
+    colors = kmdask.count_colors(da.from_array(pixels))
+    k = report.k
+    less, enough = (
+        kmdask.measure(colors, kmdask.fit_palette(colors, each)).psnr for each in (k - 1, k)
+    )
+    assert less < 22 <= enough
+
+
+READ = []
+"""The chunks that were read."""
+
+
+def read_chunk(pixels):
+    # Of this module, and not of a function: what a task appends to a copy is lost.
+    READ.append(pixels.shape)
+    return pixels
 
 
 def test_one_pass_to_choose(client, scene, tmp_path):
-    read = []
-
-    def chunk(pixels):
-        read.append(pixels.shape)
-        return pixels
-
     pixels = da.from_array(scene(40, 60), chunks=(40, 20, 3)).map_blocks(
-        chunk, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8)
+        read_chunk, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8)
     )
-    kmdask.compress(pixels, out=tmp_path / "a.kmdask", k=4, client=client, formats=("zarr",))
-    passes = len(read)
-    read.clear()
-    kmdask.compress(pixels, out=tmp_path / "b.kmdask", psnr=20, client=client, formats=("zarr",))
-    assert len(read) == passes
+    passes = []
+    for name, asked in (("a", {"k": 4}), ("b", {"psnr": 20}), ("c", {"max_bytes": 500})):
+        READ.clear()
+        kmdask.compress(pixels, out=tmp_path / name, client=client, formats=("zarr",), **asked)
+        passes.append(len(READ))
+    assert passes[0] > 0
+    assert passes == passes[:1] * 3
 
 
 class Stages(Silent):
@@ -268,9 +278,8 @@ def test_command_line(tmp_path, scene, write_raster, monkeypatch):
     for shown in (told, run("info", tmp_path / "scene.kmdask")[1]):
         assert f"(k={report.k} chosen for psnr=20.0)" in shown
     monkeypatch.setattr("kmdask.choosing.KS", (2, 4))
-    for options in (["-k", "auto"], ["--max-bytes", 200], ["--ratio", 20]):
-        code, told = run("compress", source, *options, "--no-tiles", "--overwrite")
-        assert code == 0, told
+    code, told = run("compress", source, "-k", "auto", "--no-tiles", "--overwrite")
+    assert code == 0, told
     code, told = run("compress", source, "--psnr", 25, "-k", 3)
     assert (code, "Give one of" in told) == (2, True)
     code, told = run("compress", source, "-k", "lots")
