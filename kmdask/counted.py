@@ -142,7 +142,7 @@ class Counted:
         """Fit several numbers of colours, ascending; the error never rises from one to the next.
 
         Each is fitted twice, from the best of many starts and from the palette before with new
-        entries where pixels are farthest from it, and the better of the two is kept. Rounding,
+        entries where the error is large, and the better of the two is kept. Rounding,
         or a space in which others are nearest, may still make the palette before
         better than both; then it is kept, with its fewer entries.
 

@@ -56,8 +56,8 @@ def sweep(
     only the seconds tell runs apart.
 
     Each palette is the better of two: the one that ``kmdask.compress(path, k)`` would find, and one
-    grown from the palette before. So the error never rises with k, and is at most the one in
-    the report of that run.
+    grown from the palette before. So the error never rises with k. Where colours are counted one by
+    one, up to three bands of 8 bits, it is exact, and at most the one in the report of that run.
 
     Parameters
     ----------
@@ -65,13 +65,15 @@ def sweep(
         As for `kmdask.compress`.
     ks : iterable of int, default (2, 4, 8, 16, 32, 64, 128, 256)
         Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order.
-    seed, bands, nodata, scale, pca, window : optional
+    seed, bands, nodata, scale, pca : optional
         As for `kmdask.compress`.
     refine : int or "converge", default 0
         Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each
         is a pass over the image, and one more then measures error and entropy over all pixels. By
         default none: numbers are then estimates from the cells. Of no effect on up to three 8-bit
         bands, where all is exact.
+    window : sequence of int or rasterio.windows.Window, optional
+        As for `kmdask.compress`.
     sample : int, default 4
         Chunks of 1024 x 1024 pixels to measure the bytes of stored indices on, with the codec
         "zstd"; 0 for none.
