@@ -32,8 +32,8 @@ def sweep(client):
 @pytest.fixture(scope="module")
 def deep(scene, holes):
     """Five bands of 16 bits with missing pixels, more colours than can be counted."""
-    pixels = scene(200, 260, 5).astype(np.uint16) * 37 + 1
-    pixels[~holes(200, 260)] = 0
+    pixels = scene(60, 80, 5).astype(np.uint16) * 37 + 1
+    pixels[~holes(60, 80)] = 0
     return pixels
 
 
@@ -77,13 +77,13 @@ def counted(shape, size):
 # Against compress
 
 
-@pytest.mark.parametrize("nodata", [None, 255])
-def test_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path, nodata):
-    pixels = np.minimum(scene(150, 1090), 254)
+@pytest.mark.parametrize(("nodata", "bands"), [(None, 1), (255, 3)])
+def test_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path, nodata, bands):
+    pixels = np.minimum(scene(150, 1090, bands), 254)
     if nodata is not None:
         pixels[~holes(150, 1090)] = nodata
     table = sweep(pixels, KS, nodata=nodata, seed=3)
-    assert (table.shape, table.exact, table.sample_pixels) == ((150, 1090, 3), True, 150 * 1090)
+    assert (table.shape, table.exact, table.sample_pixels) == ((150, 1090, bands), True, 150 * 1090)
     for point in table.points:
         image = compress(
             pixels,
@@ -129,7 +129,7 @@ def test_cells_are_an_estimate_and_said_to_be(sweep, compress, deep, tmp_path):
 # Alone
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     pixels=hnp.arrays(
         np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]))
@@ -192,7 +192,7 @@ def test_knee(sweep):
     pixels = (colors[rng.integers(16, size=(60, 60))] + rng.integers(-2, 3, (60, 60, 3))).astype(
         "u1"
     )
-    assert sweep(pixels, (2, 4, 8, 16, 32, 64), sample=0).knee.k == 16
+    assert sweep(pixels, (4, 8, 16, 32), sample=0).knee.k == 16
 
 
 # What is wrong
