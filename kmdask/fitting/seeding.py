@@ -2,9 +2,9 @@
 
 One start of k-means can end a quarter worse than the best of many. A run on all the different
 colours of a large image takes seconds, a run on some ten thousand cells of similar colours
-milliseconds, and the cells keep the shape of the distribution. So many starts run to convergence on
-coarse cells, side by side on the workers, and the best goes on from there on fine cells. On all
-colours it then has only a few steps left.
+milliseconds, and the cells keep the shape of the distribution. So many starts run on coarse cells
+until it is plain which is best, side by side on the workers, and that one goes on from there on
+fine cells. On all colours it then has few steps left, or some tens at k=256.
 """
 
 from __future__ import annotations
