@@ -12,11 +12,13 @@ import sys
 import warnings
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import rasterio
 import yaml
 import zarr
+from distributed.utils import get_mp_context
 from hypothesis import settings
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
@@ -32,9 +34,23 @@ settings.register_profile(
 )
 settings.load_profile("kmdask")
 
+PRELOADED = ("distributed.nanny", "kmdask.pipeline", "pytest")
+
 REAL_IMAGES = Path(
     os.environ.get("KMDASK_DATA") or Path(__file__).parents[2] / "shared" / "data"
 ).absolute()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers():
+    """Worker processes of clusters are forked from one that has imported what they need.
+
+    By themselves they take seconds of processor time each, for their imports. Those that Dask's own
+    commands start, and programs in processes of their own, begin as a user's do.
+    """
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload([*PRELOADED])
+        yield
 
 
 @pytest.fixture(scope="session")
