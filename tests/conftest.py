@@ -34,8 +34,6 @@ settings.register_profile(
 )
 settings.load_profile("kmdask")
 
-PRELOADED = ("distributed.nanny", "kmdask.pipeline", "pytest")
-
 REAL_IMAGES = Path(
     os.environ.get("KMDASK_DATA") or Path(__file__).parents[2] / "shared" / "data"
 ).absolute()
@@ -48,8 +46,13 @@ def forked_workers():
     By themselves they take seconds of processor time each, for their imports. Those that Dask's own
     commands start, and programs in processes of their own, begin as a user's do.
     """
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context().set_forkserver_preload([*PRELOADED])
+    paths = map(str, (Path(__file__).parent, Path(kmdask.__file__).parents[1]))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+    ):
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))  # it is not told of sys.path
+        get_mp_context().set_forkserver_preload(["preloaded"])
         yield
 
 
