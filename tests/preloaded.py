@@ -1,4 +1,4 @@
-"""What worker processes of the tests have done before they are forked; see `conftest`.
+"""What processes of the tests have done before they are forked; see `conftest` and `forked`.
 
 Imports, and kernels taken from their cache, which is half a second for the first pixels.
 Nothing here may start a thread: a fork would not have it.
@@ -6,7 +6,7 @@ Nothing here may start a thread: a fork would not have it.
 
 import dask
 import dask.array as da
-import distributed.nanny
+import distributed.cli.dask_worker
 import numpy as np
 import pytest
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 
 import dask
 import dask.array as da
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster, SchedulerPlugin
 from distributed.utils import key_split
+from forked import Forked
 from PIL import Image
 
 import kmdask
@@ -24,7 +23,6 @@ from kmdask import storage
 from kmdask.progress import Silent
 from kmdask.writing import cog
 
-ROOT = Path(kmdask.__file__).parents[1]
 DEADLINE = 120
 ALL = ("zarr", "tiles", "cog")
 
@@ -311,15 +309,14 @@ def test_the_client_is_killed(tmp_path, large):
     source, files = large
     bundle = tmp_path / "a.kmdask"
     command = [sys.executable, "-m", "kmdask", "compress", source, bundle, "-k", "8", "-q"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment) as process:
+    with Forked(command) as process:
         wait_for(lambda: list(tmp_path.glob(".*/scratch/receipts-*/write-tiles-*")), process)
         process.send_signal(signal.SIGKILL)
     (partial,) = partials(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in partial.rglob("receipts-*/*.npy")}
     palette = (partial / "image.zarr" / "palette" / "0" / "0").stat().st_mtime_ns
     assert before
-    subprocess.run([*command, "--resume"], env=environment, check=True)
+    assert Forked([*command, "--resume"]).wait() == 0
     assert contents(bundle) == files
     assert partials(tmp_path) == []
     assert (bundle / "image.zarr" / "palette" / "0" / "0").stat().st_mtime_ns == palette
@@ -333,28 +330,21 @@ def test_the_client_is_killed(tmp_path, large):
 def cluster_of_processes(folder, workers):
     """A scheduler and workers as they are started by hand; gives the scheduler and its address."""
     file = folder / "scheduler.json"
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
-    }
+    environment = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
     dask_command = [sys.executable, "-m", "dask"]
+    scheduler = [*dask_command, "scheduler", "--port", "0"]
     where = ["--host", "127.0.0.1", "--no-dashboard"]
     alone = ["--no-nanny", "--nthreads", "1", "--local-directory", folder]
+    options = {"env": environment, "stderr": os.devnull}
     processes = [
-        subprocess.Popen(
-            [*dask_command, "scheduler", *where, "--port", "0", "--scheduler-file", file],
-            env=environment,
-            stderr=subprocess.DEVNULL,
+        Forked(
+            [*dask_command, "scheduler", *where, "--port", "0", "--scheduler-file", file], **options
         )
     ]
     try:
         wait_for(file.exists, processes[0])
         processes += [
-            subprocess.Popen(
-                [*dask_command, "worker", *where, *alone, "--scheduler-file", file],
-                env=environment,
-                stderr=subprocess.DEVNULL,
-            )
+            Forked([*dask_command, "worker", *where, *alone, "--scheduler-file", file], **options)
             for _ in range(workers)
         ]
         yield processes[0], str(file)
