@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+import forked
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -393,13 +394,7 @@ def test_doctor_where_nobody_answers(source):
 
 
 def test_doctor_talks_of_nothing_else(source):
-    done = subprocess.run(
-        [sys.executable, "-m", "kmdask", "doctor", str(source), "--threads", "1"],
-        env=os.environ | {"PYTHONPATH": str(kmdask.__path__[0] + "/..")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run([sys.executable, "-m", "kmdask", "doctor", source, "--threads", "1"])
     assert (done.returncode, done.stderr) == (0, "")
     assert all(line.startswith("ok    ") for line in done.stdout.splitlines())
 

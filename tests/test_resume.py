@@ -82,11 +82,11 @@ def threads():
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory, scene, holes, write_raster):
-    """What is compressed, and how: of every kind a few chunks."""
+    """What is compressed, and how: of every kind a few chunks, of few colours."""
     folder = tmp_path_factory.mktemp("source")
-    rgb = write_raster(folder / "rgb.tif", scene(700, 1100), tiled=True)
+    rgb = write_raster(folder / "rgb.tif", scene(700, 1100) & 0xF0, tiled=True)
     valid = holes(600, 1100)
-    deep = scene(600, 1100, 5).astype(np.uint16) * 37
+    deep = (scene(600, 1100, 5) & 0xF0).astype(np.uint16) * 37
     deep[~valid] = 0
     deep = write_raster(folder / "deep.tif", deep, tiled=True, nodata=0)
     picture = folder / "picture.png"
@@ -332,15 +332,11 @@ def cluster_of_processes(folder, workers):
     file = folder / "scheduler.json"
     environment = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
     dask_command = [sys.executable, "-m", "dask"]
-    scheduler = [*dask_command, "scheduler", "--port", "0"]
+    scheduler = [*dask_command, "scheduler", "--port", "0", "--scheduler-file", file]
     where = ["--host", "127.0.0.1", "--no-dashboard"]
     alone = ["--no-nanny", "--nthreads", "1", "--local-directory", folder]
     options = {"env": environment, "stderr": os.devnull}
-    processes = [
-        Forked(
-            [*dask_command, "scheduler", *where, "--port", "0", "--scheduler-file", file], **options
-        )
-    ]
+    processes = [Forked([*scheduler, *where], **options)]
     try:
         wait_for(file.exists, processes[0])
         processes += [
