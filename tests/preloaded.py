@@ -1,12 +1,13 @@
 """What processes of the tests have done before they are forked; see `conftest` and `forked`.
 
-Imports, and kernels taken from their cache, which is half a second for the first pixels.
+Imports, those of a worker's dashboard too, and kernels taken from their cache.
 Nothing here may start a thread: a fork would not have it.
 """
 
 import dask
 import dask.array as da
 import distributed.cli.dask_worker
+import distributed.dashboard.worker
 import numpy as np
 import pytest
 

@@ -99,8 +99,8 @@ def sources(tmp_path_factory, scene, write_raster):
     Of few colours, so that a round is short.
     """
     folder = tmp_path_factory.mktemp("source")
-    rgb = write_raster(folder / "rgb.tif", scene(600, 1500) & 0xF0, tiled=True)
-    deep = (scene(600, 1100, 4) & 0xF0).astype(np.uint16) * 91
+    rgb = write_raster(folder / "rgb.tif", scene(300, 1500) & 0xF0, tiled=True)
+    deep = (scene(300, 1100, 4) & 0xF0).astype(np.uint16) * 91
     deep = write_raster(folder / "deep.tif", deep, tiled=True)
     options = {"k": 7, "formats": ("zarr", "tiles", "cog")}
     return {

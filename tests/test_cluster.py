@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import dask
-import dask.array as da
 import numpy as np
 import psutil
 import pytest
@@ -266,16 +265,16 @@ class Groups(SchedulerPlugin):
             self.seen.add(key_split(key))
 
 
-def test_task_names(tmp_path, scene):
+def test_task_names(tmp_path, scene, write_raster):
     groups = Groups()
-    pixels = da.from_array(scene(600, 1100), chunks=(600, 550, 3))
+    source = write_raster(tmp_path / "a.tif", scene(600, 1100), tiled=True)
     with (
         cluster(processes=False, n_workers=1, threads_per_worker=2) as started,
         Client(started, set_as_default=False) as client,
     ):
         started.scheduler.add_plugin(groups)
         # So many colours that the counts of chunks are merged and the fit has steps to do.
-        kmdask.compress(pixels, 9, tmp_path / "out.kmdask", client=client)
+        kmdask.compress(source, 9, tmp_path / "out.kmdask", client=client)
     assert groups.seen >= {
         "read",
         "count",

@@ -275,7 +275,6 @@ def test_no_worse_than_scikit_learn(request, tmp_path, scene, write_raster, kind
         (KMeans(), True),
         (KMeans(n_clusters=3, n_init=2, random_state=1), False),
         (MiniBatchKMeans(n_init=3), False),
-        (StockKMeans(), False),
         (StockKMeans(), True),
         (StockKMeans(init="random"), False),
         (kmdask.KMeans(), True),

@@ -85,8 +85,8 @@ def sources(tmp_path_factory, scene, holes, write_raster):
     """What is compressed, and how: of every kind a few chunks, of few colours."""
     folder = tmp_path_factory.mktemp("source")
     rgb = write_raster(folder / "rgb.tif", scene(700, 1100) & 0xF0, tiled=True)
-    valid = holes(600, 1100)
-    deep = (scene(600, 1100, 5) & 0xF0).astype(np.uint16) * 37
+    valid = holes(300, 1100)
+    deep = (scene(300, 1100, 5) & 0xF0).astype(np.uint16) * 37
     deep[~valid] = 0
     deep = write_raster(folder / "deep.tif", deep, tiled=True, nodata=0)
     picture = folder / "picture.png"
