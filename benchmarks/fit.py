@@ -15,11 +15,8 @@ Run ``python benchmarks/fit.py --size 16mp``.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -27,9 +24,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 from dask_ml.cluster import KMeans as DaskMLKMeans
-from kernels import read
-from scene import build
-from sizes import SIZES
+from middle import parser_of, read
 from sklearn.cluster import KMeans as SklearnKMeans
 from timing import in_turn, ratio, save
 
@@ -40,9 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PARTS = ("scikit-learn", "dask-ml")
-BLOCK = 1 << 19
-"""Rows of a block of colours, as in a compression."""
-
 ROWS = 1 << 20
 SEEDED = 1 << 15
 Rows = npt.NDArray[np.float32]
@@ -66,12 +58,17 @@ def against_sklearn(
     """Fit both to the same colours from the same start."""
     weights = counts.astype(np.float64)
     some = np.sort(np.random.default_rng(0).permutation(len(rows))[:SEEDED])
-    start = plus_plus(rows[some], weights[some], k, np.random.default_rng(0))
-    blocks = da.from_array(rows, chunks=(BLOCK, -1)), da.from_array(counts, chunks=BLOCK)
+    rng = np.random.default_rng(0)
+    start = plus_plus(rows[some], weights[some], k, rng)
+    # Off the grid of whole numbers: colours as near to two centres would go here to one and there
+    # to the other, as distances are rounded, and both would end elsewhere.
+    start += rng.normal(scale=0.01, size=start.shape)
+    # In one block, as a compression joins them.
+    block = da.from_array(rows, chunks=-1), da.from_array(counts, chunks=-1)
     fitted: dict[str, Any] = {}
 
     def ours() -> None:
-        fitted["kmdask"] = kmdask.KMeans(k, init=start).fit(blocks[0], sample_weight=blocks[1])
+        fitted["kmdask"] = kmdask.KMeans(k, init=start).fit(block[0], sample_weight=block[1])
 
     def theirs(name: str, samples: npt.NDArray[Any]) -> None:
         model = SklearnKMeans(k, init=start, n_init=1)
@@ -82,7 +79,7 @@ def against_sklearn(
         "scikit-learn": partial(theirs, "scikit-learn", rows.astype(np.float64)),
         "scikit-learn, float32": partial(theirs, "scikit-learn, float32", rows),
     }
-    kmdask.KMeans(k, init=start, max_iter=1).fit(blocks[0][:ROWS], sample_weight=blocks[1][:ROWS])
+    kmdask.KMeans(k, init=start, max_iter=2).fit(block[0], sample_weight=block[1])
     times = in_turn(functions, rounds)
     ends = {name: inertia(rows, weights, fitted[name].cluster_centers_) for name in fitted}
     return {
@@ -164,20 +161,13 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS)
-    parser.add_argument("--size", choices=SIZES, default="16mp", help="scene to build")
-    parser.add_argument("--scene", type=Path, help="use this image in place of a built one")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "kmdask-bench")
-    parser.add_argument("--side", type=int, default=4096, help="of the part of it that is used")
     parser.add_argument("-k", type=int, default=256, help="against scikit-learn")
     parser.add_argument("--dask-ml-k", type=int, default=16, help="against dask-ml")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the result here as well")
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    path = args.scene or build(args.work / f"scene-{args.size}.tif", args.size)
-    pixels = np.ascontiguousarray(read(path, args.side))
+    pixels = np.ascontiguousarray(read(args))
     result: dict[str, Any] = {"rounds": args.rounds}
     if "scikit-learn" in args.parts:
         result["scikit-learn"] = against_sklearn(*counted(pixels), args.k, args.rounds)

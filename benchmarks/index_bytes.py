@@ -12,7 +12,6 @@ Run ``python benchmarks/index_bytes.py --size 16mp``.
 
 from __future__ import annotations
 
-import argparse
 import io
 import shutil
 import struct
@@ -27,11 +26,9 @@ from typing import TYPE_CHECKING, Any
 import deflate
 import numpy as np
 import zarr
-from kernels import read
+from middle import parser_of, read
 from PIL import Image
 from processes import written
-from scene import build
-from sizes import SIZES
 from timing import save
 
 import kmdask
@@ -181,18 +178,11 @@ def _same(path: Path, indexed: Indexed) -> bool:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="16mp", help="scene to build")
-    parser.add_argument("--scene", type=Path, help="use this image in place of a built one")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "kmdask-bench")
-    parser.add_argument("--side", type=int, default=4096, help="of the part of it that is used")
+    parser = parser_of(__doc__)
     parser.add_argument("-k", type=int, nargs="+", default=[16, 64, 256])
-    parser.add_argument("--json", type=Path, help="write the result here as well")
     args = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = None
-    args.work.mkdir(parents=True, exist_ok=True)
-    path = args.scene or build(args.work / f"scene-{args.size}.tif", args.size)
-    pixels = read(path, args.side)
+    pixels = read(args)
     with tempfile.TemporaryDirectory(dir=args.work) as folder:
         rows = [row for k in args.k for row in measure(pixels, k, Path(folder))]
     print(f"{'':<32}{'k':>5}{'MB':>8}{'bits/px':>9}{'x zarr':>8}  parts  same")

@@ -8,20 +8,14 @@ Run ``python benchmarks/kernels.py --scene scene.tif``.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
-from rasterio.windows import Window
-from scene import build
-from sizes import SIZES
+from middle import parser_of, read
 from timing import in_turn, save
 
 from kmdask.display import Colormap
@@ -205,30 +199,13 @@ def measure(block: Block, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def read(path: Path, side: int) -> npt.NDArray[np.uint8]:
-    """The middle of a scene, as GDAL lays it out."""
-    with rasterio.open(path) as src:
-        wide, tall = min(side, src.width), min(side, src.height)
-        window = Window((src.width - wide) // 2, (src.height - tall) // 2, wide, tall)
-        planes = src.read([1, 2, 3], window=window)
-    pixels: npt.NDArray[np.uint8] = np.moveaxis(planes, 0, 2)
-    return pixels
-
-
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="16mp", help="scene to build")
-    parser.add_argument("--scene", type=Path, help="use this image in place of a built one")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "kmdask-bench")
-    parser.add_argument("--side", type=int, default=4096, help="of the part of it that is used")
+    parser = parser_of(__doc__)
     parser.add_argument("-k", type=int, nargs="+", default=[16, 256])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the result here as well")
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    path = args.scene or build(args.work / f"scene-{args.size}.tif", args.size)
-    pixels = read(path, args.side)
+    pixels = read(args)
     rows = [row for k in args.k for row in measure(Block(pixels, k), args.rounds)]
     print("millions a second, one thread")
     for row in rows:

@@ -13,21 +13,9 @@ from typing import Any
 
 import psutil
 
-PACKAGES = (
-    "kmdask",
-    "dask",
-    "dask-ml",
-    "deflate",
-    "distributed",
-    "faiss-cpu",
-    "numba",
-    "numcodecs",
-    "numpy",
-    "pillow",
-    "rasterio",
-    "scikit-learn",
-    "zarr",
-)
+PEERS = ("faiss-cpu",)
+"""Packages that kmdask has no need of."""
+
 TOOLS = {
     "vips": ("vips", "--version"),
     "pngquant": ("pngquant", "--version"),
@@ -59,8 +47,11 @@ def _processor() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of all that is installed of the packages and tools."""
+    # Not above: it takes memory, with which every command that is timed from here would begin.
+    from kmdask.report import LIBRARIES
+
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in ("kmdask", *LIBRARIES, *PEERS):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -5,6 +5,8 @@ Results go to standard output, progress and errors to standard error.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import logging
 from contextlib import contextmanager
@@ -57,6 +59,10 @@ def plain_errors() -> Iterator[None]:
 @click.version_option(__version__, prog_name="kmdask")
 def main() -> None:
     """Compress images of any size into palette images, by k-means on Dask."""
+    # Imports make hundreds of thousands of objects, none of them garbage, and a run few cycles:
+    # looking for these all the time, and once more at the end, takes a second.
+    gc.set_threshold(100_000, 50, 50)
+    atexit.register(gc.freeze)
 
 
 @main.command()
@@ -209,13 +215,13 @@ def decompress(
 
     Its ending says in which form: .tif and .tiff are a GeoTIFF, .zarr is a zarr group.
     """
-    from kmdask import storage
+    from kmdask import places, storage
     from kmdask.writing import decompress as colors
 
     told = set_up(quiet=quiet, verbose=verbose)
     with plain_errors():
-        path = storage.output_place(dst)
-        image = colors.Decoded.open(storage.place(bundle))
+        path = places.output_place(dst)
+        image = colors.Decoded.open(places.place(bundle))
         colors.decompress(image, path, cog=cog, overwrite=overwrite, progress=told)
         result = {"path": dst, "bytes": storage.size_of(path)}
     click.echo(json.dumps(result) if as_json else dst)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 __all__ = [
     "BundleError",

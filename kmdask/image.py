@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kmdask.bands import Band
     from kmdask.georef import Georef
     from kmdask.palette import Palette
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 
 SWATCHES = 256

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.bands import fill_values
 from kmdask.connecting.checks import check_readers
 from kmdask.connecting.client import Connection, connect
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from kmdask.fitting.colors import WeightedColors
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
+    from kmdask.places import Place
     from kmdask.reading.raster import Raster
-    from kmdask.storage import Place
 
 
 def fit(
@@ -120,7 +120,7 @@ def fit(
         window=check_window(window),
     )
     paths = list(path) if isinstance(path, list | tuple) else [path]
-    target = None if out is None else storage.output_place(out)
+    target = None if out is None else places.output_place(out)
     if target is not None:
         storage.check_free(target, overwrite=overwrite)
     stages = Stages(chosen(progress))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kmdask import storage
+from kmdask import places
 from kmdask.connecting.checks import check_workers
 from kmdask.connecting.client import Connection, connect
 from kmdask.connecting.machines import can_keep, room_of
@@ -190,7 +190,7 @@ def compress(
     )
     if options.palette is not None and estimator is not None:
         raise ParameterError("there is a palette already: leave it out, or the estimator")
-    target = storage.output_place(default_output(path) if out is None else out)
+    target = places.output_place(default_output(path) if out is None else out)
     stages = Stages(chosen(progress))
     check_apart(path, target)
     asked = request(path, options, estimator)
@@ -260,7 +260,7 @@ def open(path: str | os.PathLike[str]) -> CompressedImage:
     BundleError
         If there is no bundle at the path, or it is damaged or of another format version.
     """
-    return CompressedImage.read(storage.place(path))
+    return CompressedImage.read(places.place(path))
 
 
 def _found(path: Any, options: Options) -> Source | None:

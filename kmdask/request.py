@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import dask
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.errors import KmdaskError, ParameterError
 from kmdask.reading import gdal, gdal_remote
 from kmdask.reading.raster import everywhere
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
     from kmdask.options import Options
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 
 def request(source: Any, options: Options, estimator: BaseEstimator | None) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _version(name: str) -> str:
     version = ""
     if gdal_remote.is_remote(name) or os.path.exists(name):  # noqa: PTH110  does not raise
         with suppress(KmdaskError):
-            version = storage.version_of(storage.place(name))
+            version = storage.version_of(places.place(name))
     return version or uuid4().hex
 
 
@@ -85,7 +85,7 @@ def default_output(source: Any) -> Path:
     name = os.fspath(source).partition("::")[0]
     path = Path(name)
     if not _is_local(name):
-        path = Path(PurePosixPath(urlsplit(name).path if storage.is_url(name) else name).name)
+        path = Path(PurePosixPath(urlsplit(name).path if places.is_url(name) else name).name)
     if not path.name:
         raise ParameterError(f"{name!r} has no name to call the output by; give one")
     return path.with_suffix(".kmdask")
@@ -98,7 +98,7 @@ def check_apart(source: Any, target: Place) -> None:
     name = os.fspath(source).partition("::")[0]
     if not (_is_local(name) or gdal_remote.is_remote(name)):
         return
-    path = storage.place(name)
+    path = places.place(name)
     if target in path.parents or (target == path and path.is_dir()):
         msg = f"the source {name!r} lies in the output {str(target)!r}; give another"
         raise ParameterError(msg)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kmdask import __version__, storage
+from kmdask import __version__, places, storage
 from kmdask.bands import Band
 from kmdask.display import Display
 from kmdask.errors import PaletteError, ParameterError, writing
@@ -23,8 +23,8 @@ from kmdask.palette import Palette
 from kmdask.writing import store
 
 if TYPE_CHECKING:
+    from kmdask.places import Place
     from kmdask.reading.raster import Raster
-    from kmdask.storage import Place
 
 KIND = "kmdask palette"
 
@@ -222,7 +222,7 @@ class SavedPalette:
         OutputError
             If it cannot be written.
         """
-        place = storage.place(path)
+        place = places.place(path)
         storage.check_free(place, overwrite=overwrite)
         with writing(place):
             storage.write_file(place, self.to_json())
@@ -243,7 +243,7 @@ class SavedPalette:
         BundleError
             If it is a damaged bundle.
         """
-        place = storage.place(path)
+        place = places.place(path)
         try:
             if store.IMAGE in storage.names(place):
                 return cls._of_bundle(place)

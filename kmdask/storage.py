@@ -1,176 +1,34 @@
-"""Where files are, directories of this machine or buckets of an object store: one door to both.
+"""Files at places, in directories of this machine or buckets of an object store: one door to both.
 
-A place is a `pathlib.Path` or, of a URL, a `upath.UPath`, which has the same methods; fsspec and
-the file system it finds for the protocol (s3fs, gcsfs, adlfs) do the work. Nothing else in kmdask
-knows protocols, but for what GDAL has to be told of them in `kmdask.reading.gdal`.
-
-Requests that fail for a moment are made again by these libraries, with growing pauses: by s3fs five
-times in some ten seconds, by gcsfs and adlfs as often as they see fit; ``AWS_MAX_ATTEMPTS`` and the
-like change that. They take credentials and end points from where their users expect them:
-environment variables such as ``AWS_ENDPOINT_URL``, configuration files, the role of the machine;
-every worker needs them.
+Requests that fail for a moment are made again by the file systems of `kmdask.places`, with growing
+pauses: by s3fs five times in some ten seconds, by gcsfs and adlfs as often as they see fit;
+``AWS_MAX_ATTEMPTS`` and the like change that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from kmdask.errors import KmdaskError, OutputExistsError, ParameterError, writing
+from kmdask.errors import KmdaskError, OutputExistsError, writing
+from kmdask.places import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from upath import UPath
-    from zarr.abc.store import Store
-
-Place: TypeAlias = "Path | UPath"
-
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az"}
-"""The extra of kmdask that brings the file system of a protocol."""
-
-READ_ONLY = frozenset({"http", "https"})
-
-OPTIONS: dict[str, Any] = {
-    # What another machine has written since has to be seen.
-    "use_listings_cache": False,
-}
-
-UNSIGNED = "AWS_NO_SIGN_REQUEST"
-"""The environment variable by which GDAL, too, is told to ask without credentials."""
-
-SILENCE = 30
-"""Seconds that a web server may say nothing."""
+    from kmdask.places import Place
 
 PARTIAL = ".partial"
 """Ending of files that are being written, by `write_files` and by zarr."""
 
 TOGETHER = 64
 """Objects that are written at once by one task: what is waited for is mostly the way there."""
-
-
-def is_url(name: str) -> bool:
-    """Whether a name is a URL, and none of this machine's.
-
-    Examples
-    --------
-    >>> [is_url(name) for name in ("s3://bucket/scene.tif", "file:///scene.tif", "scene.tif")]
-    [True, False, False]
-    """
-    return URL.match(name) is not None and not name.startswith("file://")
-
-
-def place(path: str | os.PathLike[str] | UPath) -> Place:
-    """Return the place that a path or URL names.
-
-    Parameters
-    ----------
-    path : str, path-like or UPath
-        A path of this machine, absolute or not, or a URL.
-
-    Returns
-    -------
-    Path or UPath
-        Absolute.
-
-    Raises
-    ------
-    ParameterError
-        If nothing that is installed knows the protocol of the URL.
-
-    Examples
-    --------
-    >>> place("memory://scenes/scene.kmdask").name
-    'scene.kmdask'
-    """
-    name = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
-    if name.startswith("file://"):
-        name = name.removeprefix("file://")
-    if not is_url(name):
-        return Path(name).absolute()
-    protocol, _, rest = name.partition("://")
-    protocol = protocol.lower()
-    if not rest.strip("/"):
-        raise ParameterError(f"{name!r} names no bucket; give one, as {protocol}://bucket/name")
-    if protocol not in READ_ONLY and "@" in rest.partition("/")[0]:
-        raise ParameterError(
-            f"{name!r} has credentials in it, which would be told to everyone who sees it; leave "
-            "them to the environment"
-        )
-    from upath import UPath
-
-    options = dict(OPTIONS) if protocol not in READ_ONLY else _web_options()
-    if EXTRAS.get(protocol) == "s3" and os.environ.get(UNSIGNED, "").upper() in {"YES", "TRUE"}:
-        options["anon"] = True
-    try:
-        found: UPath = UPath(name.rstrip("/"), **options)
-        found.fs  # noqa: B018  imports the file system
-    except ImportError as error:
-        extra = EXTRAS.get(protocol)
-        advice = f'pip install "kmdask[{extra}]"' if extra else f"install it: {error}"
-        msg = f"{name!r} needs a package that is not installed, here or on a worker; {advice}"
-        raise ParameterError(msg) from error
-    except Exception as error:
-        # Each file system has errors of its own for what it does not like.
-        msg = (
-            f"{name!r} cannot be opened: {error}; give a path, or a URL of a protocol that fsspec "
-            "knows and of which the environment has the credentials"
-        )
-        raise ParameterError(msg) from error
-    return found
-
-
-def output_place(path: str | os.PathLike[str]) -> Place:
-    """Return the place that is to be written to.
-
-    Raises
-    ------
-    ParameterError
-        If it is a URL where nothing can be written, or of a bucket as a whole.
-
-    Examples
-    --------
-    >>> output_place("memory://scenes/scene.kmdask").name
-    'scene.kmdask'
-    >>> output_place("https://example.org/scene.kmdask")
-    Traceback (most recent call last):
-    kmdask.errors.ParameterError: 'https://example.org/scene.kmdask' can be read and not written...
-    """
-    name = os.fspath(path)
-    found = place(path)
-    if isinstance(found, Path):
-        return found
-    protocol, _, rest = name.partition("://")
-    if protocol.lower() in READ_ONLY:
-        msg = f"{name!r} can be read and not written; give a path, or a URL of an object store"
-        raise ParameterError(msg)
-    if "/" not in rest.strip("/") or "//" in rest:
-        msg = f"{name!r} is no name in a bucket; give one, as {protocol}://bucket/name"
-        raise ParameterError(msg)
-    return found
-
-
-def _web_options() -> dict[str, Any]:
-    try:
-        from aiohttp import ClientTimeout
-    except ImportError:
-        return {}
-    # By default a server that says nothing is waited for five minutes, each time it is asked.
-    return {"client_kwargs": {"timeout": ClientTimeout(total=None, connect=15, sock_read=SILENCE)}}
-
-
-def is_remote(place: Place) -> bool:
-    """Whether a place is in an object store, where nothing can be renamed."""
-    return not isinstance(place, Path)
 
 
 @contextmanager
@@ -216,6 +74,7 @@ def write_files(folder: Place, files: Mapping[str, bytes]) -> int:
 
     Examples
     --------
+    >>> from kmdask.places import place
     >>> folder = place("memory://tiles")
     >>> write_files(folder, {"0_0.png": b"...", "1_0.png": b"......"})
     9
@@ -358,11 +217,6 @@ def sweep(folder: Place) -> None:
                 file.unlink(missing_ok=True)
 
 
-def is_there(name: str) -> bool:
-    """Whether a name is one of a file or a folder, here or, for all that is known, at a URL."""
-    return is_url(name) or os.path.exists(name)  # noqa: PTH110  does not raise
-
-
 def version_of(place: Place) -> str:
     """Return what changes when the content of a file or a folder does; "" if that is not known."""
     with suppress(OSError, NotImplementedError), reaching(place):
@@ -387,23 +241,3 @@ def _tags(told: dict[str, Any]) -> str:
     told = {name.lower().replace("last-m", "lastm"): fact for name, fact in told.items()}
     tags = [str(told[name]) for name in sorted(changing & told.keys()) if told[name]]
     return " ".join([*tags, str(told.get("size"))]) if tags else ""
-
-
-def zarr_store(place: Place) -> Store:
-    """Return the zarr store that reads and writes at a place.
-
-    Examples
-    --------
-    >>> zarr_store(place("memory://scene.zarr"))
-    <FsspecStore(...scene.zarr)>
-    """
-    from zarr.storage import FsspecStore, LocalStore
-
-    if isinstance(place, Path):
-        return LocalStore(place)
-    options = dict(place.storage_options)
-    if EXTRAS.get(place.protocol) == "s3":
-        # Else s3fs asks for the size of each chunk before it asks for the chunk, so as to read
-        # large ones piece by piece.
-        options["max_concurrency"] = 1
-    return FsspecStore.from_url(str(place), storage_options=options)

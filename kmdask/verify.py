@@ -16,7 +16,7 @@ import zarr
 from dask.delayed import delayed
 from PIL import Image
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.chunks import CHUNK, SHARD, TILE, level_shapes
 from kmdask.connecting.client import connect
 from kmdask.errors import BundleError
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
 
     from kmdask.connecting.client import Connection
+    from kmdask.places import Place
     from kmdask.progress import Progress
-    from kmdask.storage import Place
 
 INDICES = f"{store.IMAGE}/{store.INDICES}"
 
@@ -117,7 +117,7 @@ def verify(
     >>> [str(problem) for problem in kmdask.verify("a.kmdask")]
     ['tiles_files: takes ... bytes, not ...', 'tiles_files/7/0_0.png: is missing']
     """
-    bundle = storage.place(path)
+    bundle = places.place(path)
     store.check_finished(bundle)
     try:
         image = CompressedImage.read(bundle)
@@ -200,7 +200,7 @@ def _check_chunks(
 ) -> tuple[set[Problem], npt.NDArray[np.int64]]:
     """Decode chunks; count their entries, those beyond the palette last."""
     problems, counts = set(), np.zeros(entries + 1, np.int64)
-    array: Any = zarr.open_array(storage.zarr_store(path), mode="r")
+    array: Any = zarr.open_array(places.zarr_store(path), mode="r")
     for top, left in product(box.rows, box.columns):
         name = f"{top // CHUNK}/{left // CHUNK}"
         part = f"{INDICES}/{name}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, Scheduler
 
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 logger = logging.getLogger(__name__)
 

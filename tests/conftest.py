@@ -1,6 +1,6 @@
-"""What the tests share: small scenes, writers of every kind of source, independent readers.
+"""What the tests share: scenes, writers of every kind of source, independent readers, a cluster.
 
-All of it is fixtures that hand out functions, so that tests with hypothesis can use them too.
+Most of it is fixtures that hand out functions, so that tests with hypothesis can use them too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 import rasterio
 import yaml
 import zarr
+from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
 from forked import Forked
 from hypothesis import settings
@@ -129,6 +130,24 @@ def write_zarr():
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A client of a cluster in this process: one for all runs of a module."""
+    with (
+        LocalCluster(
+            processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster, set_as_default=False) as connected,
+    ):
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def compress(client):
+    """``compress(...)``: `kmdask.compress` on that cluster."""
+    return lambda *arguments, **options: kmdask.compress(*arguments, client=client, **options)
 
 
 @pytest.fixture

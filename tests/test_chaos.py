@@ -20,6 +20,7 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+from bundles import contents
 from distributed import Client, LocalCluster, SchedulerPlugin
 from distributed.chaos import KillWorker
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -84,12 +85,6 @@ class Slow(Silent):
 async def take(plugin, dask_worker):
     """Take a plugin, on this worker alone: one that is registered would meet its successor too."""
     await dask_worker.plugin_add(plugin=plugin, name=f"chaos-{time.time()}")
-
-
-def contents(bundle):
-    """The bytes of every file but the report, which has timings."""
-    files = (path for path in bundle.rglob("*") if path.is_file() and path.name != "report.json")
-    return {str(path.relative_to(bundle)): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kmdask
-from kmdask import storage
+from kmdask import places
 from kmdask.bands import Band
 from kmdask.georef import Georef
 from kmdask.options import CODECS, Options
@@ -193,7 +193,7 @@ def test_every_flipped_bit_is_found(tmp_path, scene):
 def test_decompressed_it_is_the_same(tmp_path, bundles, read_raster):
     colors = []
     for codec, bundle in bundles.items():
-        target = storage.output_place(tmp_path / f"{codec}.tif")
+        target = places.output_place(tmp_path / f"{codec}.tif")
         decompress(Decoded.open(bundle.path), target)
         colors.append(read_raster(target)[0])
         np.testing.assert_array_equal(bundle.to_dask().compute(), colors[0])

@@ -43,7 +43,7 @@ TAGS = """names => {
 
 SHOWN = {
     "count": ["read", "count"],
-    "fit": ["seed", "lloyd-step"],
+    "fit": ["seed", "lloyd"],
     "write": ["encode", "halve", "write-zarr", "write-tiles", "write-preview"],
 }
 

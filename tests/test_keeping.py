@@ -7,6 +7,7 @@ from collections import Counter
 import dask.array as da
 import numpy as np
 import pytest
+from bundles import contents
 from distributed import Client, LocalCluster
 
 import kmdask
@@ -39,11 +40,6 @@ def source(request, tmp_path, scene, holes, write_raster):
     """
     pixels = (scene(*SHAPE) & 0xF0).astype(request.param)
     return write_raster(tmp_path / "a.tif", pixels, holes(*SHAPE), tiled=True)
-
-
-def contents(bundle):
-    files = (path for path in bundle.rglob("*") if path.is_file() and path.name != "report.json")
-    return {str(path.relative_to(bundle)): path.read_bytes() for path in files}
 
 
 def test_each_chunk_is_read_once(tmp_path, monkeypatch, source, reads):

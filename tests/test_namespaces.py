@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from bundles import contents
 
 import kmdask
 
@@ -291,11 +292,6 @@ def make_cluster(allowed, tmp_path_factory, environment, compose):  # noqa: ARG0
 @pytest.fixture(scope="module")
 def cluster(make_cluster):
     return make_cluster("compose.yaml")
-
-
-def contents(bundle):
-    files = (path for path in bundle.rglob("*") if path.is_file() and path.name != "report.json")
-    return {str(path.relative_to(bundle)): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import s3fs
 from distributed import Client, LocalCluster
 
 import kmdask
-from kmdask import storage
+from kmdask import places, storage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:datetime.datetime.utcnow:DeprecationWarning",  # botocore, on Python 3.12
@@ -66,26 +66,15 @@ def source(tmp_path_factory, scene, holes, write_raster):
 
 
 @pytest.fixture(scope="module")
-def threads():
-    with (
-        LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory, source, threads):
+def local(tmp_path_factory, source, client):
     """The same bundle on disk."""
     out = tmp_path_factory.mktemp("local") / "a.kmdask"
-    return kmdask.compress(source, out=out, client=threads, **OPTIONS)
+    return kmdask.compress(source, out=out, client=client, **OPTIONS)
 
 
 def contents(bundle):
     """The bytes of every file but the report, which has timings."""
-    place = storage.place(bundle)
+    place = places.place(bundle)
     files = {name: place / name for name in storage.files(place) if name != "report.json"}
     return {name: storage.read_file(path) for name, path in files.items()}
 
@@ -120,11 +109,11 @@ class Stopwatch:
 # All goes well
 
 
-def test_object_by_object_as_on_disk(out, source, local, threads, store):
-    result = kmdask.compress(source, out=out, client=threads, **OPTIONS)
+def test_object_by_object_as_on_disk(out, source, local, client, store):
+    result = kmdask.compress(source, out=out, client=client, **OPTIONS)
     log = [entry for entry in store.log() if entry["method"] == "PUT"]
     assert contents(out) == contents(local.path)
-    assert storage.names(storage.place(out)) == {path.name for path in local.path.iterdir()}
+    assert storage.names(places.place(out)) == {path.name for path in local.path.iterdir()}
     assert result.report.sizes == local.report.sizes
 
     again = kmdask.open(out)
@@ -162,44 +151,44 @@ def test_by_processes(out, source, local):
 # What stands there
 
 
-def test_half_written(out, source, local, threads, store):
+def test_half_written(out, source, local, client, store):
     def fail():
         store.fail({"method": "PUT", "has": "tiles_files/11", "status": 403})
 
     with pytest.raises(kmdask.OutputError, match=r"it went wrong inside.*\(--resume\)"):
         kmdask.compress(
-            source, out=out, resume=True, client=threads, progress=Stopwatch(fail), **OPTIONS
+            source, out=out, resume=True, client=client, progress=Stopwatch(fail), **OPTIONS
         )
     store.fail()
     with pytest.raises(kmdask.BundleError, match=r"not finished.*\(--resume\)"):
         kmdask.open(out)
     with pytest.raises(kmdask.OutputExistsError, match="half written"):
-        kmdask.compress(source, out=out, client=threads, **OPTIONS)
-    scratch = storage.place(out) / "scratch"
+        kmdask.compress(source, out=out, client=client, **OPTIONS)
+    scratch = places.place(out) / "scratch"
     (receipts,) = (name for name in storage.names(scratch) if name.startswith("receipts-"))
     there = storage.names(scratch / receipts)
     assert there
 
-    kmdask.compress(source, out=out, resume=True, client=threads, **OPTIONS)
+    kmdask.compress(source, out=out, resume=True, client=client, **OPTIONS)
     assert contents(out) == contents(local.path)
     puts = {e["path"].rpartition("/")[2] for e in store.log() if e["method"] == "PUT"}
     assert not there & puts
     with pytest.raises(kmdask.OutputExistsError, match="exists already"):
-        kmdask.compress(source, out=out, client=threads, **OPTIONS)
+        kmdask.compress(source, out=out, client=client, **OPTIONS)
 
 
-def test_overwriting(out, source, local, threads, scene, store):
-    kmdask.compress(scene(600, 600, 1), 3, out, client=threads)
+def test_overwriting(out, source, local, client, scene, store):
+    kmdask.compress(scene(600, 600, 1), 3, out, client=client)
     before = contents(out)
     # Nothing of it is touched before the palette of the new one is known.
     store.fail({"method": "PUT", "has": "image.zarr", "status": 403})
     seen = []
     progress = Stopwatch(lambda: seen.append(contents(out)))
     with pytest.raises(kmdask.EmptyImageError):
-        kmdask.compress(np.zeros((9, 9)), 3, out, nodata=0, overwrite=True, client=threads)
+        kmdask.compress(np.zeros((9, 9)), 3, out, nodata=0, overwrite=True, client=client)
     assert contents(out) == before
     store.fail()
-    kmdask.compress(source, out=out, overwrite=True, client=threads, progress=progress, **OPTIONS)
+    kmdask.compress(source, out=out, overwrite=True, client=client, progress=progress, **OPTIONS)
     assert contents(out) == contents(local.path)
     assert not {name for name in seen[0] if name.startswith("tiles")}
 
@@ -208,10 +197,10 @@ def test_overwriting(out, source, local, threads, scene, store):
 
 
 @pytest.mark.timeout(60)
-def test_a_bucket_that_is_not_there(source, threads, store):
+def test_a_bucket_that_is_not_there(source, client, store):
     store.fail()
     with pytest.raises(kmdask.OutputError, match=r"s3://nowhere/.*bucket does not exist.*check"):
-        kmdask.compress(source, out="s3://nowhere/a.kmdask", client=threads, **OPTIONS)
+        kmdask.compress(source, out="s3://nowhere/a.kmdask", client=client, **OPTIONS)
     with pytest.raises(kmdask.BundleError, match="no kmdask bundle"):
         kmdask.open("s3://nowhere/a.kmdask")
     assert sum(requests(store.log()).values()) < 30
@@ -219,7 +208,7 @@ def test_a_bucket_that_is_not_there(source, threads, store):
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("given", [True, False])
-def test_credentials(out, source, threads, store, monkeypatch, given):
+def test_credentials(out, source, client, store, monkeypatch, given):
     # moto believes everybody; what a store says to a wrong key it is told to say.
     if given:
         store.fail(
@@ -231,7 +220,7 @@ def test_credentials(out, source, threads, store, monkeypatch, given):
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     forget()
     with pytest.raises(kmdask.OutputError, match=r"a\.kmdask'.*credentials"):
-        kmdask.compress(source, out=out, client=threads, **OPTIONS)
+        kmdask.compress(source, out=out, client=client, **OPTIONS)
     with pytest.raises(kmdask.BundleError, match=r"cannot be looked into|no kmdask bundle"):
         kmdask.open(out)
     assert sum(requests(store.log()).values()) < 10
@@ -240,17 +229,17 @@ def test_credentials(out, source, threads, store, monkeypatch, given):
 
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("store")
-def test_nobody_answers(source, threads, monkeypatch):
+def test_nobody_answers(source, client, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     forget()
     with pytest.raises(kmdask.OutputError, match=r"127\.0\.0\.1:9.*that it answers"):
-        kmdask.compress(source, out="s3://bucket/b.kmdask", client=threads, **OPTIONS)
+        kmdask.compress(source, out="s3://bucket/b.kmdask", client=client, **OPTIONS)
     forget()
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_writes_that_fail_for_a_moment(out, source, local, threads, store, status):
+def test_writes_that_fail_for_a_moment(out, source, local, client, store, status):
     store.fail(
         {"method": "PUT", "has": "tiles_files", "status": status, "times": 2},
         {"method": "PUT", "has": "indices/0/1", "status": status, "times": 2},
@@ -258,7 +247,7 @@ def test_writes_that_fail_for_a_moment(out, source, local, threads, store, statu
         {"method": "PUT", "has": "report.json", "status": status, "times": 1},
         {"method": "GET", "has": "cog-", "status": status, "times": 1},
     )
-    kmdask.compress(source, out=out, client=threads, **OPTIONS)
+    kmdask.compress(source, out=out, client=client, **OPTIONS)
     failed = [entry for entry in store.log() if entry["status"] == status]
     assert len(failed) == 7
     assert contents(out) == contents(local.path)
@@ -266,18 +255,18 @@ def test_writes_that_fail_for_a_moment(out, source, local, threads, store, statu
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_writes_that_fail_for_ever(out, source, threads, store):
+def test_writes_that_fail_for_ever(out, source, client, store):
     # As s3fs is by default: five attempts of each request, in some ten seconds.
     def fail():
         store.fail({"method": "PUT", "has": "tiles_files", "status": 503})
 
     started = time.monotonic()
     with pytest.raises(kmdask.OutputError, match=r"cannot write 's3://.*tiles_files.*went wrong"):
-        kmdask.compress(source, out=out, client=threads, progress=Stopwatch(fail), **OPTIONS)
+        kmdask.compress(source, out=out, client=client, progress=Stopwatch(fail), **OPTIONS)
     failed = Counter(entry["path"] for entry in store.log() if entry["status"] == 503)
     assert failed
     assert max(failed.values()) <= 5
     # Far from a matter of speed: without a bound there would be no end.
     assert time.monotonic() - started < 150
     store.fail()
-    assert storage.names(storage.place(out)) == set()
+    assert storage.names(places.place(out)) == set()

@@ -21,16 +21,16 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy as gdal_copy
 
 import kmdask.reading.remote
-from kmdask import chunks, storage
+from kmdask import chunks, places
 from kmdask.cli import main
 from kmdask.errors import ParameterError, SourceError, SourceNotFoundError
+from kmdask.places import place
 from kmdask.reading.describe import describe
 from kmdask.reading.gdal_remote import BESIDE, end_points, gdal_name, remote_options
 from kmdask.reading.raster import open_raster
 from kmdask.reading.sources import find_source
 from kmdask.reading.spool import copied
 from kmdask.reading.zarr_source import ZarrSource
-from kmdask.storage import place
 
 SIDE = 1024
 """Side of the chunks here, two tiles of 512."""
@@ -466,7 +466,7 @@ def test_zarr_chunks_are_read_again(behind, tmp_path, scene, write_zarr, put, we
 
 @pytest.mark.usefixtures("store")
 def test_a_server_that_says_nothing(monkeypatch):
-    monkeypatch.setattr(storage, "SILENCE", 0.2)
+    monkeypatch.setattr(places, "SILENCE", 0.2)
     monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
     silent = socket.create_server(("127.0.0.1", 0))

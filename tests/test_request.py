@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from sklearn.cluster import KMeans
 
 import kmdask
-from kmdask import storage, verify
+from kmdask import places, storage, verify
 from kmdask.errors import without_secrets
 from kmdask.options import Options
 from kmdask.request import default_output, request
@@ -85,7 +85,7 @@ def test_what_cannot_be_told_is_never_the_same(tmp_path, image):
 
 
 def test_objects_below_a_name_count():
-    folder = storage.place("memory://versions/a.zarr")
+    folder = places.place("memory://versions/a.zarr")
     storage.write_file(folder / "0", b"one")
     before = storage.version_of(folder)
     assert before

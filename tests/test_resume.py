@@ -13,7 +13,8 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, SchedulerPlugin
+from bundles import contents
+from distributed import Client, SchedulerPlugin
 from distributed.utils import key_split
 from forked import Forked
 from PIL import Image
@@ -25,12 +26,6 @@ from kmdask.writing import cog
 
 DEADLINE = 120
 ALL = ("zarr", "tiles", "cog")
-
-
-def contents(bundle):
-    """The bytes of every file but the report, which has timings."""
-    files = (path for path in bundle.rglob("*") if path.is_file() and path.name != "report.json")
-    return {str(path.relative_to(bundle)): path.read_bytes() for path in files}
 
 
 def partials(folder):
@@ -67,17 +62,11 @@ class Counts(SchedulerPlugin):
 
 
 @pytest.fixture(scope="module")
-def threads():
+def threads(client):
     """A client of a cluster in this process, and what counts its tasks."""
-    with (
-        LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        counts = Counts()
-        cluster.scheduler.add_plugin(counts)
-        yield client, counts
+    counts = Counts()
+    client.cluster.scheduler.add_plugin(counts)
+    return client, counts
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +169,7 @@ def test_what_is_finished_is_not_done_again(
     assert partials(tmp_path) == []
 
     # The palette is not fitted again, and each receipt stands for a task that is not run.
-    assert not {"count", "gather", "merge-colors", "lloyd-step", "seed"} & again.keys()
+    assert not {"count", "gather", "merge-colors", "lloyd", "lloyd-step", "seed"} & again.keys()
     for name in ("write-zarr", "write-tiles", "write-cog", "write-preview"):
         assert again[name] == undisturbed[name] - there[name]
     assert again["read"] <= undisturbed["read"], "the first run has kept what it read"

@@ -31,23 +31,6 @@ FORMATS = ("zarr", "tiles", "cog")
 
 
 @pytest.fixture(scope="module")
-def client():
-    """One cluster in this process for all runs."""
-    with (
-        LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as connected,
-    ):
-        yield connected
-
-
-@pytest.fixture(scope="module")
-def compress(client):
-    return lambda *arguments, **options: kmdask.compress(*arguments, client=client, **options)
-
-
-@pytest.fixture(scope="module")
 def fit(client):
     return lambda *arguments, **options: kmdask.fit(*arguments, client=client, **options)
 

@@ -23,23 +23,6 @@ UTM = {"crs": "EPSG:32629", "transform": (60.0, 0.0, 5e5, 0.0, -60.0, 6e6)}
 
 
 @pytest.fixture(scope="module")
-def client():
-    """One cluster in this process for all runs."""
-    with (
-        LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as connected,
-    ):
-        yield connected
-
-
-@pytest.fixture(scope="module")
-def compress(client):
-    return lambda *arguments, **options: kmdask.compress(*arguments, client=client, **options)
-
-
-@pytest.fixture(scope="module")
 def land():
     """``land(height, width, bands, seed=0)``: correlated bands from 0 to 1, like fields."""
 

@@ -23,6 +23,7 @@ from kmdask import (
     OutputError,
     OutputExistsError,
     Palette,
+    places,
     storage,
 )
 from kmdask.bands import Band
@@ -70,7 +71,7 @@ def local(tmp_path):
 @pytest.fixture
 def remote():
     """Where a bundle in an object store is to stand."""
-    return storage.place(f"memory://{uuid4().hex}/a.kmdask")
+    return places.place(f"memory://{uuid4().hex}/a.kmdask")
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -80,7 +81,7 @@ def out(request):
 
 def contents(folder):
     """All that is in a folder, also hidden; empty directories are None."""
-    if storage.is_remote(folder):
+    if places.is_remote(folder):
         start = len(folder.path) + 1
         return {name[start:]: folder.fs.cat_file(name) for name in folder.fs.find(folder.path)}
     return {
@@ -117,7 +118,7 @@ def is_finished(out):
 
 def left(out):
     """What is beside a bundle on disk, or where one is to be in an object store."""
-    return storage.names(out) if storage.is_remote(out) else storage.names(out.parent) - {out.name}
+    return storage.names(out) if places.is_remote(out) else storage.names(out.parent) - {out.name}
 
 
 class Killed(BaseException):
@@ -134,7 +135,7 @@ def kill(monkeypatch):
             when = {"early" if early else "error": Killed()}
             with pytest.raises(Killed):
                 publish(out, **options, **when)
-        return contents(out if storage.is_remote(out) else out.parent)
+        return contents(out if places.is_remote(out) else out.parent)
 
     return do
 
@@ -144,14 +145,14 @@ def kill(monkeypatch):
 
 def test_a_bundle_is_there_when_the_block_ends(out):
     with publishing(out, overwrite=False) as staging:
-        if not storage.is_remote(out):
+        if not places.is_remote(out):
             assert not out.exists()
             assert staging.path.parent == out.parent
         storage.write_file(staging.path / "file", b"content")
         storage.write_file(staging.scratch / "large", b"temporary")
         staging.finish(REPORT)
     assert contents(out) == {"file": b"content", "report.json": b"{}"}
-    assert left(out) == ({"file", "report.json"} if storage.is_remote(out) else set())
+    assert left(out) == ({"file", "report.json"} if places.is_remote(out) else set())
 
 
 def test_the_report_is_the_last_to_come_and_the_first_to_go(remote, monkeypatch):
@@ -176,7 +177,7 @@ def test_an_old_bundle_is_replaced(out, resume):
     publish(out, overwrite=True, mark=b"2", resume=resume)
     assert contents(out)["tiles.dzi"] == b"2"
     assert is_finished(out)
-    assert storage.is_remote(out) or left(out) == set()
+    assert places.is_remote(out) or left(out) == set()
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -298,15 +299,15 @@ def test_what_a_run_goes_on_from(out, kill):
 def test_a_run_with_other_options_does_not_go_on(out, kill, resume):
     kill(out)
     options = {"asked": ASKED | {"k": 6}, "resume": resume}
-    if storage.is_remote(out):
+    if places.is_remote(out):
         with pytest.raises(OutputExistsError, match=r"half written.*resume=True.*overwrite=True"):
             publish(out, **options)
-    with publishing(out, overwrite=storage.is_remote(out), **options) as staging:
+    with publishing(out, overwrite=places.is_remote(out), **options) as staging:
         assert staging.load() is None
         assert staging.chunk is None
         assert staging.receipts.there == frozenset()
         assert storage.names(staging.path) == {"run.json"} | (
-            set() if storage.is_remote(out) else {"scratch"}
+            set() if places.is_remote(out) else {"scratch"}
         )
         begin(staging)
         assert staging.receipts.there == frozenset()
@@ -339,7 +340,7 @@ def test_the_newest_that_was_asked_the_same_is_gone_on_from(local, kill):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_cut_off_before_the_palette(out, kill, overwrite):
     kill(out, early=True)
-    if storage.is_remote(out):
+    if places.is_remote(out):
         with pytest.raises(OutputExistsError, match="half written"):
             publish(out)
     publish(out, resume=not overwrite, overwrite=overwrite)
@@ -431,7 +432,7 @@ def test_a_damaged_account_is_not_gone_on_from(local, kill, name, content):
 
 def test_a_damaged_palette_is_not_gone_on_from(out, kill, caplog):
     kill(out)
-    path = out if storage.is_remote(out) else next(out.parent.iterdir())
+    path = out if places.is_remote(out) else next(out.parent.iterdir())
     storage.write_file(path / "image.zarr" / "palette" / "0" / "0", b"1234567890")
     with publishing(out, overwrite=False, asked=ASKED, resume=True) as staging:
         assert staging.load() is None
@@ -445,7 +446,7 @@ def test_a_damaged_palette_is_not_gone_on_from(out, kill, caplog):
 @pytest.mark.parametrize("damage", ["empty", "cut", "a bit"])
 def test_a_damaged_receipt_ends_it(out, kill, damage):
     kill(out)
-    path = out if storage.is_remote(out) else next(out.parent.iterdir())
+    path = out if places.is_remote(out) else next(out.parent.iterdir())
     (folder,) = (name for name in storage.names(path / "scratch") if name.startswith("receipts-"))
     receipt = path / "scratch" / folder / "write-tiles-3-1.npy"
     content = bytearray(storage.read_file(receipt))
@@ -474,7 +475,7 @@ def test_two_runs_at_once_the_later_one_wins(out):
         assert first.__exit__(OutputError, caught.value, None) is not True
         second.finish(REPORT)
     assert is_finished(out)
-    assert storage.is_remote(out) or left(out) == set()
+    assert places.is_remote(out) or left(out) == set()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("why"), ClusterError("gone")])
@@ -527,10 +528,10 @@ def test_an_object_in_the_way(remote):
 
 def test_a_half_written_bundle_is_not_opened(out, kill):
     kill(out)
-    path = out if storage.is_remote(out) else next(out.parent.iterdir())
+    path = out if places.is_remote(out) else next(out.parent.iterdir())
     with pytest.raises(BundleError, match=r"not finished.*resume=True \(--resume\)"):
         kmdask.open(str(path))
-    if not storage.is_remote(out):
+    if not places.is_remote(out):
         with pytest.raises(BundleError, match="no kmdask bundle"):
             kmdask.open(out)
 

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import pickle
-import sys
 import threading
 from pathlib import Path
 from uuid import uuid4
@@ -12,8 +10,8 @@ import numpy as np
 import pytest
 import zarr
 
-from kmdask import storage
-from kmdask.errors import OutputError, ParameterError, writing
+from kmdask import places, storage
+from kmdask.errors import OutputError, writing
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -23,63 +21,7 @@ def folder(request, tmp_path):
         path = tmp_path / "folder"
         path.mkdir()
         return path
-    return storage.place(f"memory://{uuid4().hex}/folder")
-
-
-# Names
-
-
-@pytest.mark.parametrize("name", ["s3://b/k", "memory://a", "https://host/a.tif", "gs://b/a b"])
-def test_urls(name):
-    assert storage.is_url(name)
-    assert storage.is_there(name)
-
-
-@pytest.mark.parametrize("name", ["a.tif", "/a.tif", "C:/a.tif", "file:///a", "HDF5:a://b", "x:"])
-def test_what_is_no_url(name):
-    assert not storage.is_url(name)
-
-
-def test_local_places(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in (
-        "a/b.tif",
-        Path("a/b.tif"),
-        tmp_path / "a" / "b.tif",
-        f"file://{tmp_path}/a/b.tif",
-    ):
-        assert storage.place(name) == tmp_path / "a" / "b.tif"
-    assert not storage.is_remote(storage.place("a"))
-
-
-def test_remote_places():
-    place = storage.place("memory://a/b.kmdask/")
-    assert storage.is_remote(place)
-    assert (place.name, place.parent.name) == ("b.kmdask", "a")
-    assert (place / "c").path == "/a/b.kmdask/c"
-    assert storage.place(place) == place
-    assert pickle.loads(pickle.dumps(place)) == place  # noqa: S301  as Dask sends it to workers
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [("nonsense://a/b", "'nonsense'"), ("memory://", "no bucket"), ("s3:///", "no bucket")],
-)
-def test_what_is_no_place(name, told):
-    with pytest.raises(ParameterError, match=told):
-        storage.place(name)
-
-
-@pytest.mark.parametrize(
-    ("protocol", "package", "extra"),
-    [("s3", "s3fs", "s3"), ("gcs", "gcsfs", "gs"), ("az", "adlfs", "az")],
-)
-def test_an_extra_that_is_not_installed(monkeypatch, protocol, package, extra):
-    monkeypatch.setitem(sys.modules, package, None)
-    # What is loaded already is known without an import.
-    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
-    with pytest.raises(ParameterError, match=rf'pip install "kmdask\[{extra}\]"'):
-        storage.place(f"{protocol}://bucket/scene.kmdask")
+    return places.place(f"memory://{uuid4().hex}/folder")
 
 
 # Files
@@ -159,7 +101,7 @@ def test_written_locally(folder):
 
 
 def test_what_is_not_written_to_the_end_does_not_become_an_object():
-    folder = storage.place(f"memory://{uuid4().hex}")
+    folder = places.place(f"memory://{uuid4().hex}")
     with pytest.raises(ZeroDivisionError), storage.written_locally(folder / "b") as file:
         file.write_bytes(b"%d" % (1 / 0))
     assert storage.names(folder) == set()
@@ -167,9 +109,9 @@ def test_what_is_not_written_to_the_end_does_not_become_an_object():
 
 
 def test_zarr(folder):
-    array = zarr.create_array(storage.zarr_store(folder / "z"), shape=(4, 6), dtype="u2")
+    array = zarr.create_array(places.zarr_store(folder / "z"), shape=(4, 6), dtype="u2")
     array[...] = np.arange(24).reshape(4, 6)
-    again = zarr.open_array(storage.zarr_store(folder / "z"), mode="r")
+    again = zarr.open_array(places.zarr_store(folder / "z"), mode="r")
     np.testing.assert_array_equal(again[...], np.arange(24).reshape(4, 6))
     assert "zarr.json" in storage.names(folder / "z")
 
@@ -248,7 +190,7 @@ def test_what_a_killed_process_was_writing_is_swept_up(tmp_path, monkeypatch):
 
 
 def test_nothing_is_swept_up_in_an_object_store():
-    folder = storage.place(f"memory://{uuid4().hex}")
+    folder = places.place(f"memory://{uuid4().hex}")
     storage.write_file(folder / "a.partial", b"1")
     storage.sweep(folder)
     assert storage.names(folder) == {"a.partial"}
@@ -261,7 +203,7 @@ def test_errors_of_file_systems_become_those_of_the_system():
     class NoCredentialsError(Exception):
         """As botocore has."""
 
-    place = storage.place("memory://a")
+    place = places.place("memory://a")
     with pytest.raises(OSError, match="NoCredentialsError: none"), storage.reaching(place):
         raise NoCredentialsError("none")
 
@@ -272,7 +214,7 @@ def test_our_own_mistakes_are_not_taken_for_the_systems(tmp_path):
 
 
 def test_advice_fits_the_place(folder):
-    advice = "bucket" if storage.is_remote(folder) else "directory"
+    advice = "bucket" if places.is_remote(folder) else "directory"
     with (
         pytest.raises(OutputError, match=rf"cannot write .*folder.*: why; .*{advice}"),
         writing(folder),

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,17 +15,6 @@ import kmdask
 from kmdask import storage
 from kmdask.cli import main
 from kmdask.writing.digests import signed
-
-
-@pytest.fixture(scope="module")
-def client():
-    with (
-        LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as connected,
-    ):
-        yield connected
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ def test_a_span_for_each_stage(ordinary):
     stages = stages_of(run)
     assert set(stages) == {"count", "fit", "write"}
     assert stages["count"] >= {"count", "merge", "colors"}
-    assert stages["fit"] >= {"bin", "seed", "best-start", "summarise", "lloyd-step"}
+    assert stages["fit"] >= {"bin", "seed", "best-start", "summarise", "lloyd"}
     assert stages["write"] >= {"encode", "halve", "halve-mask", "write-zarr", "write-tiles"}
     assert not any("getitem" in name for name in stages["write"])
     shared = {group.prefix.name for group in run.groups}
@@ -187,7 +187,7 @@ def test_two_runs_in_threads_do_not_mix(tmp_path, cluster, client, source):
     "names",
     [
         ("read", "count"),
-        ("seed", "best-start", "lloyd-step", "lloyd-merge"),
+        ("seed", "best-start", "lloyd", "lloyd-step", "lloyd-merge"),
         ("read", "refine"),
         ("read", "encode", "halve", "halve-mask", "write-zarr", "write-tiles"),
     ],
@@ -266,7 +266,7 @@ def test_work_that_is_lost_is_waited_for_and_told():
 def test_a_performance_report(ordinary):
     folder, _, _ = ordinary
     text = (folder / "run.html").read_text(encoding="utf-8")
-    for name in ("read", "count", "lloyd-step", "encode", "write-zarr", "write-tiles"):
+    for name in ("read", "count", "lloyd", "encode", "write-zarr", "write-tiles"):
         assert f'"{name}"' in text
     assert not re.search(r"<script[^>]* src=", text), "it needs a network"
     assert {path.name for path in folder.iterdir()} == {"run.html", "one.kmdask"}

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from kmdask.places import Place
     from kmdask.reading.sources import Source
-    from kmdask.storage import Place
 
 VERSION = "kmdask:__version__"
 

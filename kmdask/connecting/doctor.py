@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from kmdask import __version__, storage
+from kmdask import __version__, places, storage
 from kmdask.connecting.checks import (
     ask_workers,
     different,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from kmdask.connecting.client import Connection
     from kmdask.connecting.probes import Seen
+    from kmdask.places import Place
     from kmdask.reading.sources import Source
-    from kmdask.storage import Place
 
 PATIENCE = 5
 """Seconds that a dashboard may take to answer."""
@@ -130,7 +130,7 @@ def _free_place(checks: list[Check], out: Any) -> Place | None:
     if out is None:
         return None
     try:
-        target = storage.output_place(out)
+        target = places.output_place(out)
         with storage.reaching(target):
             there = os.path.lexists(target) if isinstance(target, Path) else target.exists()
     except (KmdaskError, OSError) as error:

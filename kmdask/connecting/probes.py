@@ -15,8 +15,8 @@ from kmdask import storage
 from kmdask.errors import KmdaskError
 
 if TYPE_CHECKING:
+    from kmdask.places import Place
     from kmdask.reading.sources import Source
-    from kmdask.storage import Place
 
 
 SHARED = "give an output on storage that all machines share"

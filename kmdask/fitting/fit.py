@@ -11,7 +11,6 @@ import numpy as np
 from kmdask.errors import ParameterError
 from kmdask.fitting.grey import best_levels
 from kmdask.fitting.kmeans_blocks import Blocks
-from kmdask.fitting.lloyd import iterate
 from kmdask.fitting.refine import Refine, check_refine, refine_centers
 from kmdask.fitting.seeding import best_start
 from kmdask.fitting.space import project
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 
 TOL = 1e-4
 """Relative tolerance of the fit, scikit-learn's default: what is left to gain is some 0.1 %."""
+
+IN_ONE = 1 << 25
+"""Features of colours at most that one task fits to, in some 300 MB: 11 million colours of RGB."""
 
 MAX_ITER = 300
 """Steps of the fit at most, scikit-learn's default."""
@@ -129,15 +131,16 @@ def fit_centers(
         return best_levels(values.astype(np.int64), counts, k)[:, None].astype(np.float64)
     start = best_start(features, colors.counts, colors.codes, k, seed, exact=colors.exact)
     # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
-    blocks = Blocks(*dask.persist(features, colors.counts.astype(np.float64)))
-    centers, _ = iterate(
-        blocks.step,
-        blocks.farthest,
-        start,
-        max_iter=MAX_ITER,
-        max_shift=TOL * blocks.summary().variance,
-    )
+    blocks = Blocks(*dask.persist(*_joined(features, colors.counts.astype(np.float64))))
+    centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=TOL * blocks.summary().variance)
     return _in_bands(centers.astype(features.dtype), colors, space)
+
+
+def _joined(features: da.Array, weights: da.Array) -> tuple[da.Array, da.Array]:
+    """Make one block of rows that fit into a task: k-means remembers them from step to step."""
+    if features.size > IN_ONE:
+        return features, weights
+    return features.rechunk((-1, -1)), weights.rechunk(-1)
 
 
 def _in_bands(

@@ -23,7 +23,6 @@ from kmdask.fitting.kmeans_input import (
     weights_like,
     with_known_chunks,
 )
-from kmdask.fitting.lloyd import iterate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,9 +265,7 @@ class KMeans(dask_ml.cluster.KMeans):
         self, blocks: Blocks, start: Floats, max_shift: float, dtype: np.dtype[Any]
     ) -> tuple[np.ndarray[Any, Any], Moments, int]:
         """Iterate from one start: centres as they are stored, moments at these, iterations."""
-        centers, n_iter = iterate(
-            blocks.step, blocks.farthest, start, max_iter=self.max_iter, max_shift=max_shift
-        )
+        centers, n_iter = blocks.iterate(start, max_iter=self.max_iter, max_shift=max_shift)
         stored = centers.astype(dtype)
         return stored, blocks.step(stored.astype(np.float64)), n_iter
 

@@ -12,8 +12,6 @@ TINY = 1e-290
 """What is less than this may have lost digits to underflow."""
 SAFE = 1e-11
 """Share of squared distances that rounding, at most (f + 3) * 2**-53 of them, cannot reach."""
-SAFE = 1e-11
-"""Share of squared distances that rounding, at most (f + 3) * 2**-53 of them, cannot reach."""
 
 
 @kernel

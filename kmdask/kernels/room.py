@@ -16,16 +16,6 @@ kernel = njit(nogil=True, cache=True)
 
 PATCH = 64
 """Pixels that share one bounding box: more cost fewer tests, fewer prune harder."""
-LANES = 8
-"""Pixels that are compared side by side."""
-GROUP = 32
-"""Centres that share one bounding box, where there are many."""
-UNGROUPED = 512
-"""Up to so many centres are tested one by one."""
-TINY = 1e-290
-"""What is less than this may have lost digits to underflow."""
-SAFE = 1e-11
-"""Share of squared distances that rounding, at most (f + 3) * 2**-53 of them, cannot reach."""
 
 
 class Search(NamedTuple):

@@ -38,16 +38,6 @@ GROUP = 32
 """Centres that share one bounding box, where there are many."""
 UNGROUPED = 512
 """Up to so many centres are tested one by one."""
-TINY = 1e-290
-"""What is less than this may have lost digits to underflow."""
-SAFE = 1e-11
-"""Share of squared distances that rounding, at most (f + 3) * 2**-53 of them, cannot reach."""
-UNGROUPED = 512
-"""Up to so many centres are tested one by one."""
-TINY = 1e-290
-"""What is less than this may have lost digits to underflow."""
-SAFE = 1e-11
-"""Share of squared distances that rounding, at most (f + 3) * 2**-53 of them, cannot reach."""
 
 
 def search_of(centers: Floats) -> Search:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from rasterio._env import del_gdal_config, set_gdal_config
 
 from kmdask.chunks import BYTES
-from kmdask.storage import is_url
+from kmdask.places import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rasterio.windows import Window
 
-from kmdask import storage
+from kmdask import places
 from kmdask.chunks import forward_windows
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.reading import gdal, remote
@@ -92,7 +92,7 @@ class RasterioSource:
         if nodata is not None:
             nodata = check_nodata(nodata, choice.stored)
         if dataset.driver == "PNG" and remote.is_file(path):
-            verify_png(storage.place(path))
+            verify_png(places.place(path))
         whole = dataset.driver in WHOLE_IMAGE_DRIVERS
         block = dataset.shape if whole else dataset.block_shapes[choice.indexes[0] - 1]
         validity = find_validity(dataset, facts, choice, nodata)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kmdask.georef import Georef
+from kmdask.places import place
 from kmdask.reading.remote import is_file
 from kmdask.reading.wrapped import WrappedSource
-from kmdask.storage import place, reaching
+from kmdask.storage import reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from kmdask.bands import Band
     from kmdask.chunks import ReadPlan
     from kmdask.georef import Georef
+    from kmdask.places import Place
     from kmdask.reading.sources import Source
-    from kmdask.storage import Place
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.errors import KmdaskError, SourceError, SourceNotFoundError
 from kmdask.reading.gdal_remote import ALONE, is_remote
 
@@ -67,7 +67,7 @@ def look(path: str) -> dict[str, Any]:
     ParameterError
         If the package for the protocol is not installed.
     """
-    there = storage.place(path)
+    there = places.place(path)
     try:
         return _told(there)
     except FileNotFoundError as error:
@@ -80,7 +80,7 @@ def look(path: str) -> dict[str, Any]:
         raise SourceError(f"{path!r} cannot be reached: {error}; {ADVICE}") from None
 
 
-def _told(there: storage.Place) -> dict[str, Any]:
+def _told(there: places.Place) -> dict[str, Any]:
     with storage.reaching(there):
         if isinstance(there, Path):
             return {"name": str(there), "size": there.stat().st_size}
@@ -90,7 +90,7 @@ def _told(there: storage.Place) -> dict[str, Any]:
             # Of web servers fsspec says so whatever is wrong.
             cause = error.__cause__
             gone = getattr(cause, "status", 404) in {404, 410} and not isinstance(cause, OSError)
-            if there.protocol not in storage.READ_ONLY or gone:
+            if there.protocol not in places.READ_ONLY or gone:
                 raise
             raise OSError(str(cause)) from error
 
@@ -121,7 +121,7 @@ def size_of(path: str) -> int:
         told = look(path)
         if told.get("type") != "directory":
             return int(told.get("size") or 0)
-        return storage.size_of(storage.place(path))
+        return storage.size_of(places.place(path))
     return 0
 
 

@@ -18,12 +18,12 @@ from dask.delayed import delayed
 from kmdask import chunks
 from kmdask.errors import writing
 from kmdask.graphs import block_names
+from kmdask.places import place, zarr_store
 from kmdask.reading.gdal import forget
 from kmdask.reading.layout import Layout
 from kmdask.reading.npy_source import NpySource
 from kmdask.reading.remote import persistent
 from kmdask.reading.zarr_source import ZarrSource
-from kmdask.storage import place, zarr_store
 
 if TYPE_CHECKING:
     from typing import Any
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.georef import Georef
+    from kmdask.places import Place
     from kmdask.reading.sources import Source
-    from kmdask.storage import Place
 
 
 def copied(source: Source, scratch: Place | None) -> ZarrSource:

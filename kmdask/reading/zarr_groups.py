@@ -13,9 +13,10 @@ import numpy as np
 import zarr
 
 from kmdask.errors import SourceError, SourceNotFoundError
+from kmdask.places import is_url, place, zarr_store
 from kmdask.reading import cf
 from kmdask.reading.remote import check_zarr
-from kmdask.storage import is_url, place, reaching, zarr_store
+from kmdask.storage import reaching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,10 +10,11 @@ import zarr
 
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.georef import Georef
+from kmdask.places import place, zarr_store
 from kmdask.reading.layout import Layout, lay_out
 from kmdask.reading.remote import check_zarr, persistent
 from kmdask.reading.zarr_groups import DECODING_ERRORS, OPENING_ERRORS, find_array
-from kmdask.storage import place, reaching, zarr_store
+from kmdask.storage import reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

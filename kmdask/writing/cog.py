@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from kmdask.display import Colormap
     from kmdask.georef import Georef
-    from kmdask.storage import Place
+    from kmdask.places import Place
     from kmdask.writing.receipts import Receipts
 
 ENTRIES = 256

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.bands import fill_values
 from kmdask.chunks import CHUNK, SHARD, TILE
 from kmdask.errors import ParameterError, writing
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from kmdask.bands import Band
     from kmdask.georef import Georef
+    from kmdask.places import Place
     from kmdask.progress import Progress
-    from kmdask.storage import Place
 
 TIFF_ENDINGS = (".tif", ".tiff")
 ZARR_ENDING = ".zarr"
@@ -223,7 +223,7 @@ def _create_mask(group: Any, image: Decoded) -> Any:
 
 def _is_zarr(path: Place) -> bool:
     try:
-        zarr.open(storage.zarr_store(path), mode="r")
+        zarr.open(places.zarr_store(path), mode="r")
     except OPENING_ERRORS:
         return False
     return True

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.display import Colormap
-    from kmdask.storage import Place
+    from kmdask.places import Place
     from kmdask.writing.receipts import Receipts
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"

@@ -16,7 +16,7 @@ from kmdask.writing import store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 OWN = "sha256"
 """The field of a report that holds the digest of the others."""

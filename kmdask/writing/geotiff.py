@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from kmdask.bands import Band
     from kmdask.georef import Georef
+    from kmdask.places import Place
     from kmdask.progress import Progress
-    from kmdask.storage import Place
     from kmdask.writing.decompress import Decoded
 
 ALPHA_TYPES, ALPHA_BANDS = frozenset({"uint8", "uint16"}), frozenset({1, 3})

@@ -21,7 +21,7 @@ import zarr
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from kmdask import storage
+from kmdask import places
 from kmdask.chunks import CHUNK
 from kmdask.writing.codecs import ZSTD
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from kmdask.bands import Band
     from kmdask.georef import Georef
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 GRID = "spatial_ref"
 """Name of the scalar that holds the grid mapping: the one rioxarray looks for."""
@@ -38,7 +38,7 @@ GRID = "spatial_ref"
 
 def create_group(path: Place) -> Any:
     """Create a group of zarr format 2."""
-    return zarr.create_group(storage.zarr_store(path), zarr_format=2)
+    return zarr.create_group(places.zarr_store(path), zarr_format=2)
 
 
 def create_array(group: Any, name: str, dims: tuple[str, ...], **options: Any) -> Any:
@@ -162,7 +162,7 @@ def band_attributes(bands: tuple[Band, ...]) -> dict[str, Any]:
 
 def finish_group(path: Place) -> None:
     """Put the metadata of all arrays into one file, when nothing in them will change any more."""
-    zarr.consolidate_metadata(storage.zarr_store(path), zarr_format=2)
+    zarr.consolidate_metadata(places.zarr_store(path), zarr_format=2)
 
 
 def _write_axes(group: Any, shape: tuple[int, int], georef: Georef) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from kmdask.fitted import Fitted
     from kmdask.metrics import Metrics
+    from kmdask.places import Place
     from kmdask.reading.raster import Raster
-    from kmdask.storage import Place
     from kmdask.writing.staging import Staging
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.display import Colormap
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEXED = 3

@@ -24,7 +24,7 @@ from kmdask.errors import OutputExistsError, writing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from kmdask.storage import Place
+    from kmdask.places import Place
 
 
 CHECKSUM = 4

@@ -1,9 +1,9 @@
 """A bundle while it is being written: where, by which run, how far, and how it comes to be whole.
 
 ``run.json`` says which run it is and what it was asked. The directory ``scratch/`` holds what a
-later one needs to go on from there: the fit (``fitted.json``, with the palette in ``image.zarr``),
-and receipts of the chunks that are written. All that is gone when the bundle is finished. In an
-object store ``report.json`` says that it is: written last, removed first.
+later one needs to go on from there: the fit (`kmdask.writing.earlier`), and receipts of the chunks
+that are written. All that is gone when the bundle is finished. In an object store ``report.json``
+says that it is: written last, removed first.
 
 Processes may be killed at any moment. A machine that loses its power may also lose files that were
 written just before; what is noticed of that is begun anew.
@@ -14,56 +14,33 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdask import storage
-from kmdask.display import Display
-from kmdask.errors import (
-    BundleError,
-    ClusterError,
-    KmdaskError,
-    OutputError,
-    OutputExistsError,
-    writing,
-)
-from kmdask.fitted import Fitted
-from kmdask.palette import Palette
+from kmdask.errors import ClusterError, KmdaskError, OutputError, OutputExistsError, writing
 from kmdask.writing import publish, store
+from kmdask.writing.earlier import FITTED, Earlier, checksum, read_fields, write_fields
 from kmdask.writing.receipts import DamagedReceiptError, Receipts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kmdask.fitted import Fitted
+    from kmdask.places import Place
     from kmdask.reading.raster import Raster
     from kmdask.report import Report
-    from kmdask.storage import Place
 
 logger = logging.getLogger(__name__)
 
-FITTED, RECEIPTS = "fitted.json", "receipts"
-"""What a run has done, in its scratch directory."""
+RECEIPTS = "receipts"
+"""Begins the name of the folder of its receipts, in the scratch directory of a run."""
 
 BUNDLE = publish.Kind("kmdask bundle", store.is_bundle)
 
 KEPT = "what is written is kept: resume=True (--resume) goes on from there"
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """What a run that was cut off has left to go on from, besides its receipts."""
-
-    fitted: Fitted
-    """Its palette, and how to use it."""
-
-    chunk: tuple[int, int]
-    """Rows and columns of the chunks that it read, which have to stay the same."""
-
-    seconds: dict[str, float]
-    """Wall time of the stages that led to the palette."""
 
 
 @dataclass
@@ -120,7 +97,7 @@ class Staging:
     def receipts(self) -> Receipts:
         """What the earlier run has written, and where this one keeps what it has."""
         # A task of a run that was asked something else may still be going, and keeps its own.
-        folder = self.scratch / f"{RECEIPTS}-{_checksum(self.asked):08x}"
+        folder = self.scratch / f"{RECEIPTS}-{checksum(self.asked):08x}"
         return Receipts(folder) if self.earlier is None else Receipts.found(folder)
 
     def start(self) -> None:
@@ -137,7 +114,7 @@ class Staging:
                 if not self.replaces:
                     self.clear()
             storage.make_folder(self.receipts.folder)
-            _dump(self.path / store.RUN, {"run": self.run, "asked": self.asked})
+            write_fields(self.path / store.RUN, {"run": self.run, "asked": self.asked})
 
     def load(self) -> Fitted | None:
         """Return the fit of the earlier run, if there is one."""
@@ -156,13 +133,8 @@ class Staging:
             if self.replaces:
                 self.clear()
             store.create_image(self.path, raster.shape, fitted.palette, header, codec)
-            kept = {
-                "fitted": fitted.to_dict(),
-                "chunk": raster.pixels.chunksize[:2],
-                "seconds": seconds,
-            }
-            with writing(self.path):
-                _dump(self.scratch / FITTED, kept)
+            rows, columns, _ = raster.pixels.chunksize
+            Earlier(fitted, (int(rows), int(columns)), seconds).leave(self.path)
         self.safe = True
 
     def clear(self) -> None:
@@ -176,7 +148,7 @@ class Staging:
     def finish(self, report: Report) -> None:
         """Finish the bundle; its report is what says that it is."""
         with writing(self.path):
-            if _load(self.path / store.RUN).get("run") != self.run:
+            if read_fields(self.path / store.RUN).get("run") != self.run:
                 msg = f"another run began to write {str(self.path)!r} meanwhile; run again alone"
                 raise OutputError(msg)
             # A worker that was given up for lost may still be writing there.
@@ -244,7 +216,7 @@ def _beside(out: Path, asked: dict[str, Any], *, overwrite: bool, resume: bool) 
     publish.check_free(out, BUNDLE, overwrite=overwrite)
     left = publish.partials(out)
     for path in left if resume else []:
-        earlier = _earlier(path, asked)
+        earlier = Earlier.found(path, asked)
         if earlier is not None:
             return Staging(path, asked, earlier=earlier)
     publish.warn_of(left)
@@ -260,7 +232,7 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
         there = storage.names(out) - {store.SCRATCH, "", out.name}
         if storage.is_file(out):
             raise OutputExistsError(publish.not_replaced(out, BUNDLE))
-        begun = _load(out / store.RUN) if store.RUN in there else {}
+        begun = read_fields(out / store.RUN) if store.RUN in there else {}
     finished = store.REPORT in there
     if begun and not finished:
         again = resume and begun.get("asked") == asked
@@ -270,7 +242,7 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
                 "resume=True (--resume) goes on if the same is asked, overwrite=True (--overwrite) "
                 "begins anew; be sure that the other run has ended"
             )
-        earlier = _earlier(out, asked) if again else None
+        earlier = Earlier.found(out, asked) if again else None
         if resume and earlier is None:
             logger.warning("nothing is there to go on from that was asked the same: beginning anew")
         return Staging(out, asked, earlier=earlier)
@@ -281,31 +253,13 @@ def _in_place(out: Place, asked: dict[str, Any], *, overwrite: bool, resume: boo
     return Staging(out, asked, replaces=finished)
 
 
-def _earlier(path: Place, asked: dict[str, Any]) -> Earlier | None:
-    """Return what a run has left to go on from, if it was asked the same."""
-    with writing(path):
-        same = _load(path / store.RUN).get("asked") == asked
-        kept = _load(path / store.SCRATCH / FITTED) if same else {}
-    if not kept:
-        return None
-    try:
-        _, colors, header = store.read_arrays(path)
-        display = Display.from_dict(header.display)
-        fitted = Fitted.from_dict(kept["fitted"], Palette(colors), display)
-    except (BundleError, ValueError) as error:
-        logger.warning("%s cannot be gone on from: %s", path, error)
-        return None
-    rows, columns = kept["chunk"]
-    return Earlier(fitted, (int(rows), int(columns)), kept["seconds"])
-
-
 def _remove(staging: Staging) -> None:
     """Remove what a run that failed has written, unless another one goes on from that."""
     remote = not isinstance(staging.path, Path)
     if remote and staging.finished:
         return
     try:
-        run = _load(staging.path / store.RUN).get("run")
+        run = read_fields(staging.path / store.RUN).get("run")
     except OSError:
         run = None
     # In its place nothing is this run's that does not say so; a hidden directory is, as a rule.
@@ -323,22 +277,3 @@ def _remove(staging: Staging) -> None:
             for name in storage.names(staging.path) - {store.RUN}:
                 publish.remove(staging.path / name)
         publish.remove(staging.path / store.RUN)
-
-
-def _dump(path: Place, fields: dict[str, Any]) -> None:
-    content = {"crc32": _checksum(fields), "fields": fields}
-    storage.write_file(path, json.dumps(content).encode())
-
-
-def _load(path: Place) -> dict[str, Any]:
-    """Read a file of a run; empty if there is none, or none that is whole."""
-    try:
-        content = json.loads(storage.read_file(path))
-        fields: dict[str, Any] = content["fields"]
-    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
-        return {}
-    return fields if content.get("crc32") == _checksum(fields) else {}
-
-
-def _checksum(fields: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(fields).encode())

@@ -1,4 +1,4 @@
-"""The bundle on disk: its layout, how it is written, and how it comes to stand there whole.
+"""The bundle on disk: its layout, and how its indices and palette are written and read.
 
 A bundle is a directory::
 
@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 import zarr
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.bands import Band
 from kmdask.chunks import CHUNK, SHARD
 from kmdask.errors import BundleError, writing
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from kmdask.storage import Place
+    from kmdask.places import Place
     from kmdask.writing.receipts import Receipts
 
 FORMAT_VERSION = 2
@@ -114,7 +114,7 @@ class Header:
 def is_bundle(path: Place) -> bool:
     """Whether a finished bundle stands at a path."""
     try:
-        return ATTRIBUTES in zarr.open_group(storage.zarr_store(path / IMAGE), mode="r").attrs
+        return ATTRIBUTES in zarr.open_group(places.zarr_store(path / IMAGE), mode="r").attrs
     except OPENING_ERRORS:
         return False
 
@@ -125,6 +125,7 @@ def create_image(
     """Create ``image.zarr`` with its palette and attributes, and no indices yet."""
     path = bundle / IMAGE
     k = len(palette.colors)
+    entries, nodata = k + header.masked, k if header.masked else None
     with writing(path):
         group = geozarr.create_group(path)
         geozarr.create_image(
@@ -132,18 +133,15 @@ def create_image(
             INDICES,
             shape,
             header.georef,
-            dtype=index_dtype(k + header.masked),
-            fill_value=k if header.masked else None,
-            **told_zarr(codec, k + header.masked),
+            dtype=index_dtype(entries),
+            fill_value=nodata,
+            **told_zarr(codec, entries),
         )
-        colors = np.asarray(palette.colors)
-        geozarr.write_array(group, PALETTE, ("index", "band"), colors, coordinates="band_name")
+        dims = ("index", "band")
+        geozarr.write_array(group, PALETTE, dims, palette.colors, coordinates="band_name")
         geozarr.write_bands(group, header.bands)
-        group.attrs[ATTRIBUTES] = {
-            "format_version": FORMAT_VERSION,
-            "nodata": k if header.masked else None,
-            **header.to_dict(),
-        }
+        fields = {"format_version": FORMAT_VERSION, "nodata": nodata}
+        group.attrs[ATTRIBUTES] = fields | header.to_dict()
         geozarr.finish_group(path)
 
 
@@ -167,9 +165,8 @@ def write_indices(indices: da.Array, bundle: Place, receipts: Receipts | None = 
     """
     if any(size % CHUNK for sizes in indices.chunks for size in sizes[:-1]):
         indices = indices.rechunk((SHARD, SHARD))
-    return write_blocks(
-        _write_chunks, indices, "write-zarr", receipts=receipts, path=bundle / IMAGE / INDICES
-    )
+    path = bundle / IMAGE / INDICES
+    return write_blocks(_write_chunks, indices, "write-zarr", receipts=receipts, path=path)
 
 
 def _write_chunks(
@@ -177,7 +174,7 @@ def _write_chunks(
 ) -> npt.NDArray[np.int64]:
     region = tuple(slice(*span) for span in block_info[0]["array-location"])
     with writing(path):
-        array = zarr.open_array(storage.zarr_store(path), mode="r+")
+        array = zarr.open_array(places.zarr_store(path), mode="r+")
         # A chunk that is not there is one that was lost, also where all would be invalid.
         array.with_config({"write_empty_chunks": True})[region] = indices
     return np.full((1, 1), indices.size)
@@ -185,9 +182,9 @@ def _write_chunks(
 
 def begun_at(path: str) -> Place | None:
     """Return the place that a path names if it holds a bundle, or parts of one."""
-    if not storage.is_there(path):
+    if not places.is_there(path):
         return None
-    bundle = storage.place(path)
+    bundle = places.place(path)
     return bundle if _has_image(bundle) or _has(bundle, REPORT) else None
 
 
@@ -196,13 +193,11 @@ def check_finished(bundle: Place) -> None:
     if not _has_image(bundle) or _has(bundle, REPORT):
         return
     if not (_has(bundle, RUN) or _has(bundle, SCRATCH)):
-        msg = f"{str(bundle)!r} is damaged: there is no {REPORT} in it; compress the image again"
-        raise BundleError(msg)
-    msg = (
+        raise _damaged(bundle, f"there is no {REPORT} in it")
+    raise BundleError(
         f"{str(bundle)!r} is not finished: the run that writes it is still going or was cut "
         "off; compress again with resume=True (--resume) to go on"
     )
-    raise BundleError(msg)
 
 
 def read_image(bundle: Place) -> tuple[da.Array, Palette, Header]:
@@ -242,15 +237,18 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
         As `read_image` does.
     """
     if not _has_image(bundle):
-        msg = f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it"
-        raise BundleError(msg)
+        raise BundleError(f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it")
     with _damage_named(bundle):
-        group = zarr.open_group(storage.zarr_store(bundle / IMAGE), mode="r")
-        fields: Any = group.attrs[ATTRIBUTES]
-        _check_version(bundle, fields["format_version"])
+        group: Any = zarr.open_group(places.zarr_store(bundle / IMAGE), mode="r")
+        fields = group.attrs[ATTRIBUTES]
+        version = fields["format_version"]
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{str(bundle)!r} has format version {version}, this kmdask reads "
+                f"{FORMAT_VERSION}; install the version of kmdask that wrote it"
+            )
         header = Header.from_dict(fields, masked=fields["nodata"] is not None)
-        indices: Any = group[INDICES]
-        colors = np.asarray(cast("Any", group[PALETTE])[:])
+        indices, colors = group[INDICES], np.asarray(group[PALETTE][:])
         _check_arrays(indices, colors, header, fields["nodata"])
     return indices, colors, header
 
@@ -276,26 +274,19 @@ def _damage_named(bundle: Place) -> Iterator[None]:
         raise
     except (*OPENING_ERRORS, RuntimeError) as error:
         # The last one is what codecs raise.
-        msg = f"{str(bundle)!r} is damaged: {error!r}; compress the image again"
-        raise BundleError(msg) from error
+        raise _damaged(bundle, repr(error)) from error
 
 
-def _check_version(bundle: Place, version: object) -> None:
-    if version != FORMAT_VERSION:
-        msg = (
-            f"{str(bundle)!r} has format version {version}, this kmdask reads {FORMAT_VERSION}; "
-            "install the version of kmdask that wrote it"
-        )
-        raise BundleError(msg)
+def _damaged(bundle: Place, told: str) -> BundleError:
+    return BundleError(f"{str(bundle)!r} is damaged: {told}; compress the image again")
 
 
 def _check_arrays(indices: Any, colors: npt.NDArray[Any], header: Header, nodata: object) -> None:
     if indices.ndim != 2 or indices.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"indices are {indices.dtype} of shape {indices.shape}")
-    if colors.ndim != 2 or colors.shape[1] != len(header.bands) or colors.dtype.kind not in "iuf":
-        raise ValueError(
-            f"the palette is {colors.dtype} of shape {colors.shape} for {len(header.bands)} bands"
-        )
+    bands = len(header.bands)
+    if colors.ndim != 2 or colors.shape[1] != bands or colors.dtype.kind not in "iuf":
+        raise ValueError(f"the palette is {colors.dtype} of shape {colors.shape} for {bands} bands")
     if nodata not in (None, len(colors)):
         raise ValueError(f"nodata is {nodata} for {len(colors)} colours")
     if not 1 <= len(colors) + header.masked <= np.iinfo(indices.dtype).max + 1:
