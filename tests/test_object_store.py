@@ -62,7 +62,7 @@ def out(store):
 def source(tmp_path_factory, scene, holes, write_raster):
     """An image of six chunks, with invalid pixels."""
     path = tmp_path_factory.mktemp("source") / "scene.tif"
-    return write_raster(path, scene(700, 1100), holes(700, 1100), tiled=True)
+    return write_raster(path, scene(700, 1100) & 0xF0, holes(700, 1100), tiled=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,10 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import dask
@@ -17,6 +15,7 @@ import pytest
 from dask.delayed import delayed
 from distributed import Client, Event, LocalCluster, performance_report
 from distributed.utils import color_of
+from forked import Forked
 from sklearn.base import BaseEstimator
 
 import kmdask
@@ -25,7 +24,6 @@ from kmdask.stages import Stages
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(kmdask.__file__).parents[1]
 DEADLINE = 60
 LOOPBACK = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 
@@ -361,12 +359,11 @@ def remote(tmp_path_factory):
         "worker": ["--nthreads", "2", "--no-nanny", "--no-dashboard"],
     }
     processes = [
-        subprocess.Popen(
+        Forked(
             [sys.executable, "-m", "dask", kind, *where, *options],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=os.devnull,
+            stderr=os.devnull,
         )
         for kind, options in kinds.items()
     ]
