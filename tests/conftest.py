@@ -12,6 +12,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import compiling
 import dask
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from rasterio.errors import NotGeoreferencedWarning
 import kmdask
 from kmdask.georef import Georef, GroundControlPoint
 
+compiling.install()
 settings.register_profile(
     "kmdask",
     deadline=None,  # the first example compiles kernels

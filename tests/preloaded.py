@@ -4,6 +4,7 @@ Imports, those of a worker's dashboard too, and kernels taken from their cache.
 Nothing here may start a thread: a fork would not have it.
 """
 
+import compiling
 import dask
 import dask.array as da
 import distributed.cli.dask_worker
@@ -16,6 +17,7 @@ import kmdask.pipeline
 
 __all__ = ["distributed", "pytest"]
 
+compiling.install()
 with dask.config.set(scheduler="synchronous"):
     for dtype, bands in (("uint8", 3), ("uint16", 4)):
         values = np.random.default_rng(0).integers(200, size=(30, 40, bands)).astype(dtype)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import boto3
+import dask
 import numpy as np
 import object_store
 import pytest
@@ -137,6 +138,8 @@ def test_object_by_object_as_on_disk(out, source, local, client, store):
 @pytest.mark.slow
 def test_by_processes(out, source, local):
     with (
+        # Those that are forked have the environment of before, without the store's credentials.
+        dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}),
         LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
