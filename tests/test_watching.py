@@ -210,7 +210,7 @@ def test_every_pass_goes_from_none_to_all(ordinary):
     assert told.counts["fit"] == []
 
 
-GATE, LOCK, RAN = threading.Event(), threading.Lock(), []
+GATE, GONE, LOCK, RAN = threading.Event(), threading.Event(), threading.Lock(), []
 
 
 def work(i):
@@ -258,6 +258,27 @@ def test_work_that_is_lost_is_waited_for_and_told():
         assert dask.compute(*results) == tuple(range(8))
     assert [done for done, _ in told.counts["work"]] == list(range(0, 900, 100))
     assert "lost with a worker" in told.notes["work"][-1]
+
+
+def test_writes_on_the_way_to_what_failed_are_waited_for(tmp_path, client):
+    written, begun = tmp_path / "late", threading.Event()
+
+    def write():
+        begun.set()
+        assert not GONE.wait(1)
+        written.touch()
+
+    def fail():
+        assert begun.wait(DEADLINE)
+        raise OSError("full")
+
+    GONE.clear()
+    both = [delayed(each, name=each.__name__)() for each in (write, fail)]
+    with client.as_current(), pytest.raises(OSError, match="full"):
+        Stages(Told()).run(client, delayed(list, name="join")(both))
+    found = written.exists()
+    GONE.set()
+    assert found, "it would have been written after the run was cleared up"
 
 
 # Performance report
