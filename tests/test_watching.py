@@ -210,7 +210,7 @@ def test_every_pass_goes_from_none_to_all(ordinary):
     assert told.counts["fit"] == []
 
 
-GATE, GONE, LOCK, RAN = threading.Event(), threading.Event(), threading.Lock(), []
+GATE, LOCK, RAN = threading.Event(), threading.Lock(), []
 
 
 def work(i):
@@ -260,23 +260,26 @@ def test_work_that_is_lost_is_waited_for_and_told():
     assert "lost with a worker" in told.notes["work"][-1]
 
 
+BEGUN, GONE = threading.Event(), threading.Event()
+
+
+def write_late(path):
+    BEGUN.set()
+    assert not GONE.wait(1)
+    path.touch()
+
+
+def fail_once_that_runs():
+    assert BEGUN.wait(DEADLINE)
+    raise OSError("full")
+
+
 def test_writes_on_the_way_to_what_failed_are_waited_for(tmp_path, client):
-    written, begun = tmp_path / "late", threading.Event()
-
-    def write():
-        begun.set()
-        assert not GONE.wait(1)
-        written.touch()
-
-    def fail():
-        assert begun.wait(DEADLINE)
-        raise OSError("full")
-
-    GONE.clear()
-    both = [delayed(each, name=each.__name__)() for each in (write, fail)]
+    late = tmp_path / "late"
+    both = [delayed(write_late)(late), delayed(fail_once_that_runs)()]
     with client.as_current(), pytest.raises(OSError, match="full"):
-        Stages(Told()).run(client, delayed(list, name="join")(both))
-    found = written.exists()
+        Stages(Told()).run(client, delayed(list)(both))
+    found = late.exists()
     GONE.set()
     assert found, "it would have been written after the run was cleared up"
 
