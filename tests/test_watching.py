@@ -278,7 +278,7 @@ def test_writes_on_the_way_to_what_failed_are_waited_for(tmp_path, client):
     late = tmp_path / "late"
     both = [delayed(write_late)(late), delayed(fail_once_that_runs)()]
     with client.as_current(), pytest.raises(OSError, match="full"):
-        Stages(Told()).run(client, delayed(list)(both))
+        Stages(Silent()).run(client, delayed(list)(both))
     found = late.exists()
     GONE.set()
     assert found, "it would have been written after the run was cleared up"
