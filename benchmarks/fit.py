@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PARTS = ("scikit-learn", "dask-ml")
-BLOCK = 1 << 19
-"""Rows of a block of colours, as in a compression."""
-
 ROWS = 1 << 20
 SEEDED = 1 << 15
 Rows = npt.NDArray[np.float32]
@@ -61,12 +58,17 @@ def against_sklearn(
     """Fit both to the same colours from the same start."""
     weights = counts.astype(np.float64)
     some = np.sort(np.random.default_rng(0).permutation(len(rows))[:SEEDED])
-    start = plus_plus(rows[some], weights[some], k, np.random.default_rng(0))
-    blocks = da.from_array(rows, chunks=(BLOCK, -1)), da.from_array(counts, chunks=BLOCK)
+    rng = np.random.default_rng(0)
+    start = plus_plus(rows[some], weights[some], k, rng)
+    # Off the grid of whole numbers: colours as near to two centres would go here to one and there
+    # to the other, as distances are rounded, and both would end elsewhere.
+    start += rng.normal(scale=0.01, size=start.shape)
+    # In one block, as a compression joins them.
+    block = da.from_array(rows, chunks=-1), da.from_array(counts, chunks=-1)
     fitted: dict[str, Any] = {}
 
     def ours() -> None:
-        fitted["kmdask"] = kmdask.KMeans(k, init=start).fit(blocks[0], sample_weight=blocks[1])
+        fitted["kmdask"] = kmdask.KMeans(k, init=start).fit(block[0], sample_weight=block[1])
 
     def theirs(name: str, samples: npt.NDArray[Any]) -> None:
         model = SklearnKMeans(k, init=start, n_init=1)
@@ -77,7 +79,7 @@ def against_sklearn(
         "scikit-learn": partial(theirs, "scikit-learn", rows.astype(np.float64)),
         "scikit-learn, float32": partial(theirs, "scikit-learn, float32", rows),
     }
-    kmdask.KMeans(k, init=start, max_iter=1).fit(blocks[0][:ROWS], sample_weight=blocks[1][:ROWS])
+    kmdask.KMeans(k, init=start, max_iter=2).fit(block[0], sample_weight=block[1])
     times = in_turn(functions, rounds)
     ends = {name: inertia(rows, weights, fitted[name].cluster_centers_) for name in fitted}
     return {

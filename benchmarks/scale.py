@@ -181,15 +181,20 @@ def _extrapolated(row: dict[str, Any], pixels: float) -> dict[str, Any]:
 
 
 def share_of_dask(result: dict[str, Any]) -> float | None:
-    """What Dask takes of a chunk: seconds of client and scheduler, against those of workers."""
+    """What Dask takes of a pixel: seconds of client and scheduler, against those of workers.
+
+    Huge images are read in larger chunks than the scene.
+    """
     if not {"scaling", "overhead"} <= result.keys():
         return None
-    rows = result["overhead"]["passes"].values()
-    dask_seconds = sum(
-        row["build_seconds_per_chunk"] + row["scheduler_seconds_per_chunk"] for row in rows
+    idle, busy = result["overhead"], result["scaling"]
+    dask_seconds = idle["chunks"] * sum(
+        row["build_seconds_per_chunk"] + row["scheduler_seconds_per_chunk"]
+        for row in idle["passes"].values()
     )
-    first = next(iter(result["scaling"]["processes"].values()))
-    return float(dask_seconds / first["busy_seconds_per_chunk"])
+    first = next(iter(busy["processes"].values()))
+    seconds = busy["chunks"] * first["busy_seconds_per_chunk"]
+    return float(dask_seconds / idle["pixels"] / (seconds / (1e6 * busy["megapixels"])))
 
 
 def show(result: dict[str, Any]) -> None:
@@ -213,7 +218,7 @@ def show(result: dict[str, Any]) -> None:
             f"{1e3 * row['scheduler_seconds_per_chunk']:.2f} ms of client and scheduler to run"
         )
     if (share := share_of_dask(result)) is not None:
-        print(f"Dask takes {share:.2%} of what workers need for a chunk")
+        print(f"Dask takes {share:.2%} of what workers need for the same pixels")
     if "dry" in result:
         print(
             f"{'pixels':>8}{'chunks':>9}{'tasks':>10}{'graph MB':>10}{'plan s':>8}"
@@ -243,7 +248,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "kmdask-bench")
     parser.add_argument("--workers", type=int, nargs="+", default=range(1, cores + 1))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--idle", type=float, default=1e10, help="pixels of idle graphs")
+    parser.add_argument("--idle", type=float, default=2e10, help="pixels of idle graphs")
     parser.add_argument("--dry", type=float, nargs="+", default=SIZES_OF_DRY_RUNS)
     parser.add_argument("--most", type=float, default=1e11, help="pixels of graphs to be built")
     parser.add_argument("--json", type=Path, help="write the result here as well")

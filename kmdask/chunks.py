@@ -25,6 +25,10 @@ SHARD = 4096
 PIXELS = SHARD * SHARD
 """Pixels that a task may hold at once; see `task_bytes`."""
 
+HUGE = 1 << 34
+"""Pixels of an image from which on two such squares are read at once, where the bytes allow it:
+half as many tasks for the scheduler, which is what takes time then."""
+
 BYTES = 128 << 20
 """Bytes of samples that a task may read at once: fewer pixels where they have many bands."""
 
@@ -77,8 +81,9 @@ def plan_reads(
     """Choose the chunks in which an image is read.
 
     Square chunks of up to `SHARD` pixels a side, halved until their samples fit into `BYTES`, and
-    further in small images so that there is work for every core. A chunk is never smaller than a
-    block of the file, strips as wide as the image among them, so that none is decoded for several
+    further in small images so that there is work for every core. In images of `HUGE` pixels and
+    more they are twice as wide, so that the scheduler has less to do. A chunk is never smaller than
+    a block of the file, strips as wide as the image among them, so that none is decoded for several
     chunks. A square of `TILE` is the least, even if the bands are so many that it takes more bytes.
 
     Parameters
@@ -100,6 +105,8 @@ def plan_reads(
     --------
     >>> plan_reads((32768, 32768), (512, 512), 3)
     ReadPlan(chunk=(4096, 4096), spool=False)
+    >>> plan_reads((1 << 20, 1 << 20), (512, 512), 3)
+    ReadPlan(chunk=(4096, 8192), spool=False)
     >>> plan_reads((32768, 32768), (512, 512), 24)
     ReadPlan(chunk=(2048, 2048), spool=False)
     >>> plan_reads((32768, 32768), (512, 512), 3, room=80 << 20)
@@ -122,6 +129,8 @@ def plan_reads(
         rows = most // columns // TILE * TILE
     if rows < max(TILE, block[0]):
         return ReadPlan((side, side), spool=True)
+    if height * width >= HUGE and rows * columns == PIXELS and 2 * PIXELS * pixel_bytes <= budget:
+        columns *= 2
     return ReadPlan((rows, columns), spool=False)
 
 

@@ -48,7 +48,7 @@ def main() -> None:
     """Compress images of any size into palette images, by k-means on Dask."""
     # Imports make hundreds of thousands of objects, none of them garbage, and a run few cycles:
     # looking for these all the time, and once more at the end, takes a second.
-    gc.set_threshold(100_000, 50, 50)
+    gc.set_threshold(50_000, 10, 10)
     atexit.register(gc.freeze)
 
 

@@ -76,7 +76,7 @@ class Stages:
         try:
             self._wait(futures)
         except BaseException:
-            _settle(client, futures)
+            _settle(client, futures, collections)
             raise
         finally:
             self._counting = False
@@ -115,9 +115,12 @@ def _require_finished(future: Future[Any]) -> None:
         future.result()
 
 
-def _settle(client: Client, futures: list[Future[Any]]) -> None:
-    """Give tasks up, and wait for those that run: late writes would bring back what is removed."""
-    groups = {_group(future.key) for future in futures}
+def _settle(client: Client, futures: list[Future[Any]], collections: tuple[Any, ...]) -> None:
+    """Give tasks up, and wait for those that run: late writes would bring back what is removed.
+
+    Tasks that write may also be on the way to what is wanted.
+    """
+    groups = {_group(key) for each in collections for key in each.__dask_graph__()}
     # Not Client.cancel: the scheduler fails to cancel what others, wanted by nobody, depend on.
     for future in futures:
         future.release()

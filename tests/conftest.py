@@ -12,12 +12,16 @@ import sys
 import warnings
 from pathlib import Path
 
+import compiling
+import dask
 import numpy as np
 import pytest
 import rasterio
 import yaml
 import zarr
 from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
+from forked import Forked
 from hypothesis import settings
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
@@ -25,6 +29,7 @@ from rasterio.errors import NotGeoreferencedWarning
 import kmdask
 from kmdask.georef import Georef, GroundControlPoint
 
+compiling.install()
 settings.register_profile(
     "kmdask",
     deadline=None,  # the first example compiles kernels
@@ -36,6 +41,23 @@ settings.load_profile("kmdask")
 REAL_IMAGES = Path(
     os.environ.get("KMDASK_DATA") or Path(__file__).parents[2] / "shared" / "data"
 ).absolute()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers():
+    """Worker processes of clusters are forked from one that has imported what they need.
+
+    By themselves they take seconds of processor time each, for their imports. Those that Dask's own
+    commands start, and programs in processes of their own, begin as a user's do.
+    """
+    paths = map(str, (Path(__file__).parent, Path(kmdask.__file__).parents[1]))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+    ):
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))  # it is not told of sys.path
+        get_mp_context().set_forkserver_preload(["preloaded"])
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -132,22 +154,25 @@ def compress(client):
 
 @pytest.fixture
 def start(tmp_path):
-    """``start("scheduler" or "worker", *arguments, before=())``: one of Dask's own processes.
+    """``start("scheduler" or "worker", *arguments, before=None)``: one of Dask's own processes.
 
-    Workers are without a nanny. ``before`` is what the command line begins with. All are killed at
-    the end.
+    Workers are without a nanny. With ``before``, what the command line begins with, it is a new one
+    of Python; else it is forked, with kmdask imported. All are killed at the end.
     """
     running = []
     dashboard = ["--dashboard-address", "127.0.0.1:0", "--host", "127.0.0.1"]
     own = {"scheduler": ["--port", "0"], "worker": ["--nthreads", "1", "--no-nanny"]}
     environment = os.environ | {"PYTHONPATH": str(Path(kmdask.__file__).parents[1])}
 
-    def run(kind, *arguments, before=()):
+    def run(kind, *arguments, before=None):
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *dashboard, *own[kind]]
-        with (tmp_path / f"{kind}-{len(running)}.log").open("w") as log:
-            process = subprocess.Popen(
-                [*before, *command, *map(str, arguments)], env=environment, stderr=log
-            )
+        command += map(str, arguments)
+        log = tmp_path / f"{kind}-{len(running)}.log"
+        if before is None:
+            process = Forked(command, stderr=log)
+        else:
+            with log.open("w") as file:
+                process = subprocess.Popen([*before, *command], env=environment, stderr=file)
         running.append(process)
         return process
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask
 import numpy as np
@@ -87,10 +89,13 @@ async def take(plugin, dask_worker):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory, scene, write_raster):
-    """Images of a few chunks: one whose colours are counted, one whose errors are added up."""
+    """Images of a few chunks: one whose colours are counted, one whose errors are added up.
+
+    Of few colours, so that a round is short.
+    """
     folder = tmp_path_factory.mktemp("source")
-    rgb = write_raster(folder / "rgb.tif", scene(600, 1500), tiled=True)
-    deep = scene(600, 1100, 4).astype(np.uint16) * 91
+    rgb = write_raster(folder / "rgb.tif", scene(300, 1500) & 0xF0, tiled=True)
+    deep = (scene(300, 1100, 4) & 0xF0).astype(np.uint16) * 91
     deep = write_raster(folder / "deep.tif", deep, tiled=True)
     options = {"k": 7, "formats": ("zarr", "tiles", "cog")}
     return {
@@ -134,12 +139,15 @@ def revive(client):
     raise AssertionError([(n.status, n.pid) for n in client.cluster.workers.values()])
 
 
+@pytest.fixture(scope="module")
+def old(tmp_path_factory, scene):
+    return kmdask.compress(scene(30, 40), 2, tmp_path_factory.mktemp("old") / "a.kmdask").path
+
+
 @pytest.fixture
-def out(tmp_path, scene):
+def out(tmp_path, old):
     """Where a bundle stands already."""
-    out = tmp_path / "a.kmdask"
-    kmdask.compress(scene(30, 40), 2, out)
-    return out
+    return Path(shutil.copytree(old, tmp_path / "a.kmdask"))
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))

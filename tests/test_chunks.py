@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from itertools import islice, pairwise
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from kmdask.chunks import (
     BYTES,
+    HUGE,
     PIXELS,
     TILE,
     ReadPlan,
@@ -126,6 +128,18 @@ def test_one_pass_covers_every_pixel_once(shape, pixel_bytes):
     assert max(areas) * pixel_bytes <= BYTES
     assert len(windows) == 5000 or sum(areas) == height * width
     assert windows == sorted(windows, key=lambda window: (window[0].start, window[1].start))
+
+
+@pytest.mark.parametrize(
+    ("pixel_bytes", "room", "columns"),
+    [(3, None, 8192), (4, None, 8192), (5, None, 4096), (3, 400 << 20, 8192), (3, 300 << 20, 4096)],
+)
+def test_chunks_of_huge_images_are_twice_as_wide(pixel_bytes, room, columns):
+    side = math.isqrt(HUGE)
+    huge = plan_reads((side, side), (512, 512), pixel_bytes, room)
+    assert huge == ReadPlan((4096, columns), spool=False)
+    below = plan_reads((side, side - 1), (512, 512), pixel_bytes, room)
+    assert below == ReadPlan((4096, 4096), spool=False)
 
 
 def test_small_images_are_cut_for_every_core():

@@ -37,10 +37,10 @@ def no_client_left():
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory, scene, holes, write_raster):
-    """An image of several chunks and levels, with invalid pixels."""
+    """An image of several chunks and levels, with invalid pixels, and of few colours."""
     path = tmp_path_factory.mktemp("source") / "scene.tif"
     valid = holes(1100, 2300)
-    return write_raster(path, scene(1100, 2300), valid, tiled=True, compress="deflate")
+    return write_raster(path, scene(1100, 2300) & 0xF0, valid, tiled=True, compress="deflate")
 
 
 @pytest.fixture(scope="module")
@@ -260,8 +260,9 @@ class Groups(SchedulerPlugin):
             self.seen.add(key_split(key))
 
 
-def test_task_names(tmp_path, source):
+def test_task_names(tmp_path, scene, write_raster):
     groups = Groups()
+    source = write_raster(tmp_path / "a.tif", scene(600, 1100), tiled=True)
     with (
         cluster(processes=False, n_workers=1, threads_per_worker=2) as started,
         Client(started, set_as_default=False) as client,

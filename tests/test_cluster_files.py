@@ -23,6 +23,7 @@ import pytest
 import yaml
 from distributed.cli import dask_scheduler, dask_worker
 from distributed.worker_memory import parse_memory_limit
+from numba.core.caching import _CacheLocator
 
 import kmdask
 from kmdask.cli import main as kmdask_cli
@@ -508,12 +509,17 @@ def batch(tmp_path):
     (tools / "srun").chmod(0o755)
     (tools / "kmdask").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m kmdask "$@"\n')
     (tools / "kmdask").chmod(0o755)
+    # The tests' own kernels, which else would be compiled for a minute.
+    kernels = ROOT / "kmdask" / "kernels"
+    named = _CacheLocator.get_suitable_cache_subpath(str(kernels / "colors.py"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / named).symlink_to(kernels / "__pycache__")
     path = f"{tools}:{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
     environment = os.environ | {
         "PATH": path,
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(tmp_path),
-        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", ""),  # the tests' own, not one's home
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR") or str(tmp_path / "cache"),
         "SLURM_JOB_ID": "77",
         "SLURM_SUBMIT_DIR": str(shared),
         "SLURM_NTASKS": "2",
@@ -547,7 +553,7 @@ def test_batch_script_without_arguments(batch):
 def test_batch_script(tmp_path, batch, scene, write_raster):
     if shutil.which("openssl") is None:
         pytest.skip("there is no `openssl` to make a certificate with")
-    source = write_raster(tmp_path / "scene.tif", scene(700, 900))
+    source = write_raster(tmp_path / "scene.tif", scene(700, 900) & 0xF0)
     own = kmdask.compress(source, 5, tmp_path / "own.kmdask")
     with batch(source, tmp_path / "out.kmdask", "-k", 5, "--json", "-q") as process:
         told, _ = process.communicate(timeout=240)

@@ -1,5 +1,6 @@
 """Indices compressed small: the same indices, chunk by chunk, and damage is found."""
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -106,7 +107,7 @@ def test_the_same_indices(tmp_path_factory, shape, entries, masked, seed):
 
 @pytest.fixture(scope="module")
 def image(scene):
-    return scene(2100, 1300)
+    return scene(2100, 1300) & 0xF0
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +160,8 @@ def test_the_same_bytes_however_it_is_chunked(tmp_path, image, bundles):
             assert path.read_bytes() == (again.path / path.relative_to(expected)).read_bytes()
 
 
-def test_each_chunk_is_read_alone(tmp_path, image):
-    bundle = kmdask.compress(image, 5, tmp_path / "a.kmdask", formats=("zarr",), codec="bz2")
+def test_each_chunk_is_read_alone(tmp_path, bundles):
+    bundle = kmdask.open(shutil.copytree(bundles["bz2"].path, tmp_path / "a.kmdask"))
     whole = bundle.indices.compute()
     chunks = bundle.path / "image.zarr" / "indices"
     for name in ("0/0", "0/1", "1/0", "2/0", "2/1"):

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+import forked
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -48,15 +49,17 @@ def scheduler():
 
 @pytest.fixture
 def join(tmp_path, start, scheduler):
-    """``join(*arguments, preload="", before=())``: the address of a worker that has joined."""
+    """``join(*arguments, preload="", before=None)``: the address of a worker that has joined."""
 
-    def run(*arguments, preload="", before=()):
+    def run(*arguments, preload="", before=None):
         known = set(scheduler.scheduler.workers)
         if preload:
             file = tmp_path / "workplace" / "preload.py"
             file.parent.mkdir(exist_ok=True)
             file.write_text(preload)
             arguments = [*arguments, "--preload", file]
+        if preload == HIDDEN:  # it must not be there already
+            before = before or ()
         process = start("worker", scheduler.scheduler_address, *arguments, before=before)
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end and process.poll() is None:
@@ -128,7 +131,7 @@ def test_a_worker_with_another_kmdask(source, scheduler, join, preload, told):
 def test_a_scheduler_without_kmdask(tmp_path, source, start):
     file = tmp_path / "scheduler.json"
     (tmp_path / "preload.py").write_text(HIDDEN)
-    start("scheduler", "--scheduler-file", file, "--preload", tmp_path / "preload.py")
+    start("scheduler", "--scheduler-file", file, "--preload", tmp_path / "preload.py", before=())
     end = time.monotonic() + DEADLINE
     while not file.exists() and time.monotonic() < end:
         time.sleep(0.02)
@@ -391,13 +394,7 @@ def test_doctor_where_nobody_answers(source):
 
 
 def test_doctor_talks_of_nothing_else(source):
-    done = subprocess.run(
-        [sys.executable, "-m", "kmdask", "doctor", str(source), "--threads", "1"],
-        env=os.environ | {"PYTHONPATH": str(kmdask.__path__[0] + "/..")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run([sys.executable, "-m", "kmdask", "doctor", source, "--threads", "1"])
     assert (done.returncode, done.stderr) == (0, "")
     assert all(line.startswith("ok    ") for line in done.stdout.splitlines())
 

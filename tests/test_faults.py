@@ -12,12 +12,14 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import rasterio
 import zarr
 from bundles import contents
 from distributed import Client, LocalCluster
+from forked import Forked
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -54,8 +56,8 @@ def environment():
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory, write_raster):
-    """An image that takes a while and much space to write: 12 chunks of noise."""
-    pixels = np.random.default_rng(0).integers(64, size=(3072, 4096, 3), dtype=np.uint8)
+    """An image that takes a while and much space to write: 8 chunks of noise, of 512 colours."""
+    pixels = np.random.default_rng(0).integers(8, size=(2048, 4096, 3), dtype=np.uint8) * 32
     path = tmp_path_factory.mktemp("source") / "noise.tif"
     return write_raster(path, pixels, tiled=True, blockxsize=512, blockysize=512)
 
@@ -78,10 +80,10 @@ def old_bundle(folder, scene, write_raster):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("there", [True, False])
-def test_killed_in_the_middle_of_writing(request, tmp_path, noise, environment, there):
+def test_killed_in_the_middle_of_writing(request, tmp_path, noise, there):
     bundle, before = request.getfixturevalue("old") if there else (tmp_path / "out.kmdask", None)
     arguments = command("compress", noise, bundle, "-k", 8, "-q", "--overwrite")
-    with subprocess.Popen(arguments, env=environment) as process:
+    with Forked(arguments) as process:
         wait_for(lambda: list(tmp_path.glob(".*/tiles_files/*/*.png")), process)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
@@ -102,7 +104,7 @@ def test_killed_in_the_middle_of_writing(request, tmp_path, noise, environment, 
     if not there:
         return
     # The next run is not disturbed by what is left.
-    again = subprocess.run(arguments, env=environment, check=False, capture_output=True, text=True)
+    again = forked.run(arguments)
     assert again.returncode == 0, again.stderr
     assert kmdask.open(bundle).report.k == 8
 
@@ -178,13 +180,7 @@ def test_full_disk_while_an_image_is_copied(tmp_path, small_disk):
 def test_full_disk_while_decompressing(tmp_path, small_disk, busy):
     image = kmdask.compress(busy, 16, tmp_path / "out.kmdask", formats=["zarr"])
     folder = small_disk("300k")
-    done = subprocess.run(
-        command("decompress", image.path, folder / "colors.tif"),
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run(command("decompress", image.path, folder / "colors.tif"))
     assert done.returncode == 1, "it said that all is well"
     assert "Traceback" not in done.stderr
     assert list(folder.iterdir()) == []
@@ -200,16 +196,10 @@ main()
 
 
 @pytest.mark.parametrize("limit", [20_000, 300_000])
-def test_file_size_limit(tmp_path, environment, busy, old, limit):
+def test_file_size_limit(tmp_path, busy, old, limit):
     bundle, before = old
     arguments = ["compress", busy, bundle, "-k", 16, "-q", "--overwrite"]
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, *map(str, [limit, *arguments])],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run([sys.executable, "-c", LIMITED, limit, *arguments])
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("Error: cannot write")
     assert "Traceback" not in done.stderr
@@ -278,7 +268,7 @@ class Killer:
             self.kill()
         yield
         if name in {"count", "write"}:
-            assert self.told[-1] == 3072 * 4096
+            assert self.told[-1] == 2048 * 4096
 
     def advance(self, done, total):
         self.told.append(done)

@@ -34,8 +34,11 @@ def reads(monkeypatch):
 
 @pytest.fixture(params=["uint8", "uint16"])
 def source(request, tmp_path, scene, holes, write_raster):
-    """An image of several chunks, with invalid pixels; of the deep one cells are refined."""
-    pixels = scene(*SHAPE, 3).astype(request.param)
+    """An image of several chunks, with invalid pixels; of the deep one cells are refined.
+
+    Of few colours: what the fit does with them is no matter here.
+    """
+    pixels = (scene(*SHAPE) & 0xF0).astype(request.param)
     return write_raster(tmp_path / "a.tif", pixels, holes(*SHAPE), tiled=True)
 
 
@@ -77,6 +80,32 @@ def test_only_what_fits_into_half_of_the_memory(tmp_path, scene, write_raster, m
         ):
             assert machines.can_keep(client, [raster]) is fits
             assert machines.can_keep(client, [raster, raster]) is (limit is None)
+
+
+def can_keep(raster, *workers):
+    """Whether workers keep an image of 6 MB, which are as `machines._memory` tells of each."""
+
+    class Cluster:
+        def run(self, *_, **__):
+            return dict(enumerate(workers))
+
+    return machines.can_keep(Cluster(), [raster, raster])
+
+
+def test_what_workers_can_hold(tmp_path, scene, write_raster, monkeypatch):
+    raster = open_raster(write_raster(tmp_path / "a.tif", scene(1000, 1000), tiled=True))
+    monkeypatch.setattr(machines, "process_bytes", lambda _: 0)
+    monkeypatch.setattr(machines, "task_bytes", lambda *_, **__: 0)
+    mb = 1_000_000
+    plain = ("a", 13 * mb, 9 * mb, 0, 99 * mb, 1)
+    assert can_keep(raster, plain)
+    assert not can_keep(raster, ("a", 13 * mb, 5 * mb, 0, 99 * mb, 1)), "the line"
+    assert not can_keep(raster, ("a", 13 * mb, 9 * mb, 4 * mb, 99 * mb, 1)), "held already"
+    assert not can_keep(raster, ("a", 13 * mb, 9 * mb, 0, 11 * mb, 1)), "not free"
+    halves = [("a", 7 * mb, 6 * mb, 0, 99 * mb, 1)] * 2
+    assert can_keep(raster, *halves)
+    assert not can_keep(raster, *halves[:1], ("a", 7 * mb, 6 * mb, 0, 99 * mb, 3)), "more threads"
+    assert not can_keep(raster, *[("a", 7 * mb, 6 * mb, 0, 11 * mb, 1)] * 2), "one host"
 
 
 def test_nothing_is_kept_where_there_is_no_worker(tmp_path, scene, write_raster):

@@ -26,7 +26,7 @@ def walks(draw):
         X, centers = np.round(X), np.round(centers)
     scale = draw(st.sampled_from([1.0, 1e-170, 1e150, 2.0**40]))
     way = []
-    kinds = st.sampled_from(["near", "tiny", "rest", "one leaps", "all leap", "meet"])
+    kinds = st.sampled_from(["near", "tiny", "rest", "one leaps", "all leap", "meet", "back"])
     for kind in draw(st.lists(kinds, min_size=1, max_size=8)):
         way.append(centers * scale)
         size = {"near": 0.5, "tiny": 1e-9, "all leap": 30.0}.get(kind, 0.0)
@@ -35,6 +35,8 @@ def walks(draw):
             centers[rng.integers(k)] += 25
         elif kind == "meet":
             centers[rng.integers(k)] = centers[rng.integers(k)]
+        elif kind == "back":
+            centers = way[rng.integers(len(way))] / scale
     dtype = draw(st.sampled_from([np.float32, np.float64])) if scale == 1 else np.float64
     return frozen(X * scale, dtype), way, rng
 
@@ -52,7 +54,24 @@ def test_every_row_has_its_nearest_centre_at_every_step(walk):
         np.testing.assert_array_equal(memory.labels, labels)
         members = np.bincount(labels[weights > 0], minlength=len(centers))
         np.testing.assert_array_equal(memory.members, members)
-        np.testing.assert_array_equal(memory.weights, np.bincount(labels, weights, len(centers)))
+        found = memory.sums[:, -1].sum(axis=1)
+        np.testing.assert_array_equal(found, np.bincount(labels, weights, len(centers)))
+
+
+def test_a_row_that_has_changed_changes_again_when_the_centres_come_back():
+    X = np.concatenate([np.linspace(0, 1, 64), [4.9], np.linspace(9, 10, 63)])[:, np.newaxis]
+    steps = Steps(X, np.ones(1), 2)
+    counts = [steps(np.array([[0.0], [right]])).weights.tolist() for right in (10.0, 9.0, 10.0)]
+    assert counts == [[65, 63], [64, 64], [65, 63]]
+
+
+def test_a_heavy_row_that_leaves_takes_nothing_with_it():
+    X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    steps = Steps(X, np.array([1.0, 1.0, 1.0, 1e17]), 2)
+    steps(np.array([[1.0], [99.0]]))
+    sums = steps(np.array([[1.0], [3.0]]))
+    assert sums.weights.tolist() == [3, 1e17]
+    assert sums.sums[:, 0].tolist() == [3, 3e17]
 
 
 @settings(max_examples=50, deadline=None)

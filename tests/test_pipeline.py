@@ -275,7 +275,6 @@ def test_no_worse_than_scikit_learn(request, tmp_path, scene, write_raster, kind
         (KMeans(), True),
         (KMeans(n_clusters=3, n_init=2, random_state=1), False),
         (MiniBatchKMeans(n_init=3), False),
-        (StockKMeans(), False),
         (StockKMeans(), True),
         (StockKMeans(init="random"), False),
         (kmdask.KMeans(), True),
@@ -389,10 +388,9 @@ def test_thin_images(tmp_path, scene, write_raster, shape, bands):
     )
 
 
-@pytest.mark.parametrize("shape", [(70_000, 10), (10, 70_000)])
-@pytest.mark.parametrize("kind", ["tif", "zarr"])
+@pytest.mark.parametrize(("shape", "kind"), [((70_000, 10), "tif"), ((10, 70_000), "zarr")])
 def test_very_long_images(tmp_path, scene, write_raster, write_zarr, shape, kind):
-    pixels = scene(*shape)
+    pixels = scene(*shape) & 0xF0
     if kind == "tif":
         source = write_raster(tmp_path / "long.tif", pixels)
     else:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 
 import dask
 import dask.array as da
@@ -18,6 +16,7 @@ import pytest
 from bundles import contents
 from distributed import Client, SchedulerPlugin
 from distributed.utils import key_split
+from forked import Forked
 from PIL import Image
 
 import kmdask
@@ -25,7 +24,6 @@ from kmdask import storage
 from kmdask.progress import Silent
 from kmdask.writing import cog
 
-ROOT = Path(kmdask.__file__).parents[1]
 DEADLINE = 120
 ALL = ("zarr", "tiles", "cog")
 
@@ -73,11 +71,11 @@ def threads(client):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory, scene, holes, write_raster):
-    """What is compressed, and how: of every kind a few chunks."""
+    """What is compressed, and how: of every kind a few chunks, of few colours."""
     folder = tmp_path_factory.mktemp("source")
-    rgb = write_raster(folder / "rgb.tif", scene(700, 1100), tiled=True)
-    valid = holes(600, 1100)
-    deep = scene(600, 1100, 5).astype(np.uint16) * 37
+    rgb = write_raster(folder / "rgb.tif", scene(700, 1100) & 0xF0, tiled=True)
+    valid = holes(300, 1100)
+    deep = (scene(300, 1100, 5) & 0xF0).astype(np.uint16) * 37
     deep[~valid] = 0
     deep = write_raster(folder / "deep.tif", deep, tiled=True, nodata=0)
     picture = folder / "picture.png"
@@ -300,15 +298,14 @@ def test_the_client_is_killed(tmp_path, large):
     source, files = large
     bundle = tmp_path / "a.kmdask"
     command = [sys.executable, "-m", "kmdask", "compress", source, bundle, "-k", "8", "-q"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment) as process:
+    with Forked(command) as process:
         wait_for(lambda: list(tmp_path.glob(".*/scratch/receipts-*/write-tiles-*")), process)
         process.send_signal(signal.SIGKILL)
     (partial,) = partials(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in partial.rglob("receipts-*/*.npy")}
     palette = (partial / "image.zarr" / "palette" / "0" / "0").stat().st_mtime_ns
     assert before
-    subprocess.run([*command, "--resume"], env=environment, check=True)
+    assert Forked([*command, "--resume"]).wait() == 0
     assert contents(bundle) == files
     assert partials(tmp_path) == []
     assert (bundle / "image.zarr" / "palette" / "0" / "0").stat().st_mtime_ns == palette
@@ -322,28 +319,17 @@ def test_the_client_is_killed(tmp_path, large):
 def cluster_of_processes(folder, workers):
     """A scheduler and workers as they are started by hand; gives the scheduler and its address."""
     file = folder / "scheduler.json"
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
-    }
+    environment = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
     dask_command = [sys.executable, "-m", "dask"]
+    scheduler = [*dask_command, "scheduler", "--port", "0", "--scheduler-file", file]
     where = ["--host", "127.0.0.1", "--no-dashboard"]
     alone = ["--no-nanny", "--nthreads", "1", "--local-directory", folder]
-    processes = [
-        subprocess.Popen(
-            [*dask_command, "scheduler", *where, "--port", "0", "--scheduler-file", file],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
-    ]
+    options = {"env": environment, "stderr": os.devnull}
+    processes = [Forked([*scheduler, *where], **options)]
     try:
         wait_for(file.exists, processes[0])
         processes += [
-            subprocess.Popen(
-                [*dask_command, "worker", *where, *alone, "--scheduler-file", file],
-                env=environment,
-                stderr=subprocess.DEVNULL,
-            )
+            Forked([*dask_command, "worker", *where, *alone, "--scheduler-file", file], **options)
             for _ in range(workers)
         ]
         yield processes[0], str(file)

@@ -125,7 +125,7 @@ KINDS = {
 def swath(request, tmp_path_factory, land, border, write_raster):
     """Path, pixels, the valid ones and the nodata value of a scene of several chunks."""
     dtype, most, nodata = KINDS[request.param]
-    values, valid = land(700, 1100, 6) * most, border(700, 1100)
+    values, valid = land(300, 1100, 6) * most, border(300, 1100)
     pixels = (values - most / 5 if dtype == np.int16 else np.maximum(values, most / 9999)).astype(
         dtype
     )
@@ -209,7 +209,7 @@ def test_the_same_bytes_of_an_array_in_any_chunks(tmp_path, compress, swath, bun
     _, pixels, _, nodata = swath
     nodata = None if math.isnan(nodata) else nodata
     prints = []
-    for i, chunks in enumerate([(-1, -1, -1), (123, 457, 2), (700, 64, -1)]):
+    for i, chunks in enumerate([(-1, -1, -1), (123, 457, 2), (300, 64, -1)]):
         lazy = da.from_array(pixels, chunks=chunks)
         again = compress(lazy, 12, tmp_path / f"{i}.kmdask", nodata=nodata)
         prints.append(fingerprints(again.path))
@@ -283,7 +283,8 @@ def test_other_yardsticks(tmp_path, compress, land, options):
     "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "float32", "float64"]
 )
 def test_every_type_and_number_of_bands(tmp_path, compress, land, border, dtype):
-    for bands in (1, 2, 4, 13, 32):
+    # All numbers with a type of each kind: kernels are compiled for a type, not for a number.
+    for bands in (1, 2, 4, 13, 32) if dtype in {"uint8", "uint16", "float32"} else (1, 13):
         values, valid = land(40, 50, bands, seed=bands), border(40, 50)
         if np.dtype(dtype).kind == "f":
             pixels = (values * 300 - 60).astype(dtype)

@@ -3,12 +3,10 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import dask
@@ -17,6 +15,7 @@ import pytest
 from dask.delayed import delayed
 from distributed import Client, Event, LocalCluster, performance_report
 from distributed.utils import color_of
+from forked import Forked
 from sklearn.base import BaseEstimator
 
 import kmdask
@@ -25,7 +24,6 @@ from kmdask.stages import Stages
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(kmdask.__file__).parents[1]
 DEADLINE = 60
 LOOPBACK = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 
@@ -262,6 +260,30 @@ def test_work_that_is_lost_is_waited_for_and_told():
     assert "lost with a worker" in told.notes["work"][-1]
 
 
+BEGUN, GONE = threading.Event(), threading.Event()
+
+
+def write_late(path):
+    BEGUN.set()
+    assert not GONE.wait(1)
+    path.touch()
+
+
+def fail_once_that_runs():
+    assert BEGUN.wait(DEADLINE)
+    raise OSError("full")
+
+
+def test_writes_on_the_way_to_what_failed_are_waited_for(tmp_path, client):
+    late = tmp_path / "late"
+    both = [delayed(write_late)(late), delayed(fail_once_that_runs)()]
+    with client.as_current(), pytest.raises(OSError, match="full"):
+        Stages(Silent()).run(client, delayed(list)(both))
+    found = late.exists()
+    GONE.set()
+    assert found, "it would have been written after the run was cleared up"
+
+
 # Performance report
 
 
@@ -361,12 +383,11 @@ def remote(tmp_path_factory):
         "worker": ["--nthreads", "2", "--no-nanny", "--no-dashboard"],
     }
     processes = [
-        subprocess.Popen(
+        Forked(
             [sys.executable, "-m", "dask", kind, *where, *options],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=os.devnull,
+            stderr=os.devnull,
         )
         for kind, options in kinds.items()
     ]

@@ -142,19 +142,20 @@ def can_keep(client: Client, rasters: Sequence[Raster]) -> bool:
     """Whether the workers can keep all chunks of images in memory, so that none is read twice.
 
     They take no more than half of a worker's memory, and of what is free where it runs, and leave
-    it below the line where Dask begins to write to disk.
+    it, with what it holds already, below the line where Dask begins to write to disk. Workers get
+    chunks as they have threads.
     """
     raw = sum(int(chunks.nbytes) for raster in rasters for chunks in raster.chunks)
     task = max(_task_bytes(raster) for raster in rasters)
     workers = list(client.run(_memory, on_error="ignore").values())
     if not workers:
         return False
-    share = raw / len(workers)
     hosts = Counter(host for host, *_ in workers)
+    each = raw / sum(threads for *_, threads in workers)
     return all(
-        share <= min(limit, free / hosts[host]) / 2
-        and process_bytes(raw) + threads * task + share <= line
-        for host, limit, line, free, threads in workers
+        each * threads <= min(limit - held, free / hosts[host]) / 2
+        and held + process_bytes(raw) + threads * (task + each) <= line
+        for host, limit, line, held, free, threads in workers
     )
 
 
@@ -164,15 +165,20 @@ def _task_bytes(raster: Raster) -> int:
     return task_bytes(rows * columns, bands, itemsize, masked=raster.mask is not None)
 
 
-def _memory(dask_worker: Any = None) -> tuple[str, float, float, float, int]:
-    """Host, memory limit, where writing to disk begins, what is free now, and threads."""
+def _memory(dask_worker: Any = None) -> tuple[str, float, float, int, float, int]:
+    """Host, memory limit, where trouble begins, results held, what is free now, and threads."""
     import psutil
 
-    memory = dask_worker.memory_manager
+    memory, state = dask_worker.memory_manager, dask_worker.state
     free = psutil.virtual_memory().available
     limit = memory.memory_limit or free
-    part = memory.memory_target_fraction or memory.memory_pause_fraction or 1.0
-    return socket.gethostname(), limit, limit * part, free, dask_worker.state.nthreads
+    parts = (
+        memory.memory_target_fraction,
+        memory.memory_spill_fraction,
+        memory.memory_pause_fraction,
+    )
+    line = limit * min((part for part in parts if part), default=1.0)
+    return socket.gethostname(), limit, line, state.nbytes, free, state.nthreads
 
 
 def check_disk(source: Source, seen: Mapping[str, Seen]) -> Finding:

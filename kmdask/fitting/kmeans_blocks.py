@@ -246,7 +246,7 @@ def _iterate_block(
 
 
 def _threads() -> int:
-    """Threads of the worker that runs this task; there is nothing else for them to do."""
+    """Threads of the worker that runs this task, which a run leaves idle until it is done."""
     try:
         return int(get_worker().state.nthreads)
     except ValueError:

@@ -2,9 +2,9 @@
 
 One start of k-means can end a quarter worse than the best of many. A run on all the different
 colours of a large image takes seconds, a run on some ten thousand cells of similar colours
-milliseconds, and the cells keep the shape of the distribution. So many starts run to convergence on
-coarse cells, side by side on the workers, and the best goes on from there on fine cells. On all
-colours it then has only a few steps left.
+milliseconds, and the cells keep the shape of the distribution. So many starts run on coarse cells
+until it is plain which is best, side by side on the workers, and that one goes on from there on
+fine cells. On all colours it then has few steps left, or some tens at k=256.
 """
 
 from __future__ import annotations
@@ -55,17 +55,21 @@ class Plan:
     coarse: int
     fine: int
     starts: int
+    rough: float
+    """Tolerance of the starts."""
+
     tol: float
+    """Tolerance of the best one, on fine cells."""
 
     @classmethod
     def of(cls, k: int, *, exact: bool) -> Plan:
         """Choose them: each cluster has a few cells to choose from."""
         if k <= FEW and not exact:
-            return cls(FINE, FINE, CELL_STARTS, LOOSE)
+            return cls(FINE, FINE, CELL_STARTS, LOOSE, LOOSE)
         if k <= FEW:
-            return cls(COARSE, FINE, STARTS, TOL)
+            return cls(COARSE, FINE, STARTS, ROUGH, TOL)
         coarse = max(COARSE, 8 * k)
-        return cls(coarse, max(FINE, coarse), max(1, STARTS * FEW // k), LOOSE)
+        return cls(coarse, max(FINE, coarse), max(1, STARTS * FEW // k), LOOSE, LOOSE)
 
 
 class Cells(NamedTuple):
@@ -118,7 +122,7 @@ def best_start(
     fine = delayed(_bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
     coarse = delayed(bin_cells, pure=True)(fine, plan.coarse, dask_key_name=names[1])
     runs = [
-        delayed(_run, pure=True)(coarse, k, [seed, i], dask_key_name=name)
+        delayed(_run, pure=True)(coarse, k, [seed, i], plan.rough, dask_key_name=name)
         for i, name in enumerate(block_names("seed", token, plan.starts))
     ]
     (name,) = block_names("best-start", token, 1)
@@ -186,9 +190,11 @@ def _bin_blocks(
     return bin_cells(Cells(np.concatenate(codes), np.concatenate(features), weights), limit)
 
 
-def _run(cells: Cells, k: int, seed: list[int]) -> tuple[float, npt.NDArray[np.float64]]:
+def _run(
+    cells: Cells, k: int, seed: list[int], tol: float
+) -> tuple[float, npt.NDArray[np.float64]]:
     centers = plus_plus(cells.means, cells.weights, k, np.random.default_rng(seed))
-    centers, inertia, _ = lloyd(cells.means, cells.weights, centers, max_iter=MAX_ITER, tol=ROUGH)
+    centers, inertia, _ = lloyd(cells.means, cells.weights, centers, max_iter=MAX_ITER, tol=tol)
     return inertia, centers
 
 

@@ -11,14 +11,20 @@ through, it keeps the few centres that can be nearest somewhere in its box, its 
   together, no other centre can come in.
 
 Ways are measured from where the centres were then, as the crow flies. Rows whose gap is used up
-are compared with the candidates again; a run with many of them is looked through again. Sums change
-by the rows that change. The centres found are those of comparing every row with every centre, bit
-for bit: gaps and ways are bounded by margins that rounding cannot reach.
+are compared with the candidates again; a run with many of them is looked through again. Every row
+gets the centre that comparing it with all of them would give it, bit for bit: gaps and ways are
+bounded by margins that rounding cannot reach.
+
+Sums change by the rows that change their centre. They are kept to twice the digits of a float64,
+in two parts [2]_, so that a heavy row that leaves takes nothing of the others with it. Of whole
+numbers they are exact.
 
 References
 ----------
 .. [1] G. Hamerly, "Making k-means even faster", SIAM International Conference on Data Mining 2010,
    130-140.
+.. [2] D. E. Knuth, "The Art of Computer Programming", volume 2, section 4.2.2: the exact sum of
+   two numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .lloyd import RUN, Floats, Indices, Rows, box, kernel, load
+from .lloyd import RUN, Floats, Indices, Rows, assign, box, kernel, load, squared_distances
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,10 +76,9 @@ class Memory(NamedTuple):
         How many candidates there are.
     low, high : ndarray of shape (runs, d), float64
         Bounding box of each run.
-    sums : ndarray of shape (k, d), float64
-        Weighted sum of the rows of each centre.
-    weights : ndarray of shape (k,), float64
-        Sum of their weights.
+    sums : ndarray of shape (k, d + 1, 2), float64
+        Weighted sum of the rows of each centre, and last the sum of their weights; the second part
+        of each is what the first is too coarse for.
     members : ndarray of shape (k,), int64
         Number of its rows that have weight.
     """
@@ -87,7 +92,6 @@ class Memory(NamedTuple):
     low: Floats
     high: Floats
     sums: Floats
-    weights: Floats
     members: Indices
 
 
@@ -109,10 +113,19 @@ def forgetful(X: Rows, k: int) -> Memory:
         np.zeros(runs, np.int64),
         low,
         high,
-        np.zeros((k, d)),
-        np.zeros(k),
+        np.zeros((k, d + 1, 2)),
         np.zeros(k, np.int64),
     )
+
+
+@kernel
+def _add(total: Floats, value: float) -> None:
+    """Add a number to one in two parts."""
+    old = total[0]
+    new = old + value
+    part = new - old
+    total[0] = new
+    total[1] += (old - (new - part)) + (value - part)
 
 
 @kernel
@@ -120,7 +133,7 @@ def _relabel(
     memory: Memory, X: Rows, weights: Floats, start: int, length: int, labels: Indices
 ) -> None:
     """Take rows of a run from their centres, if they have any, and give them to others."""
-    old_labels, members, totals, sums = memory.labels, memory.members, memory.weights, memory.sums
+    old_labels, members, sums, d = memory.labels, memory.members, memory.sums, X.shape[1]
     each = 1 if weights.shape[0] > 1 else 0
     for r in range(length):
         row, new = start + r, labels[r]
@@ -131,18 +144,16 @@ def _relabel(
         if weight == 0.0:
             continue
         members[new] += 1
-        totals[new] += weight
-        for j in range(X.shape[1]):
-            sums[new, j] += weight * X[row, j]
+        for j in range(d):
+            _add(sums[new, j], weight * X[row, j])
+        _add(sums[new, d], weight)
         if old < 0:
             continue
         members[old] -= 1
-        totals[old] -= weight
-        for j in range(X.shape[1]):
-            sums[old, j] -= weight * X[row, j]
+        for j in range(d):
+            _add(sums[old, j], -weight * X[row, j])
+        _add(sums[old, d], -weight)
         if members[old] == 0:
-            # What rounding has left there is the weight of no row.
-            totals[old] = 0.0
             sums[old] = 0.0
 
 
@@ -175,11 +186,14 @@ def _compare(
     candidates: Indices,
     labels: Indices,
 ) -> None:
-    """Label the rows of a run whose gap is used up with the nearest candidate, or the first."""
+    """Label the rows of a run whose gap is used up with the nearest candidate, or the first.
+
+    A row that changes has no gap any more: what it had was that of the centre it leaves.
+    """
     for r in range(gaps.shape[0]):
         if gaps[r] > bound:
             continue
-        least = np.inf
+        least, old = np.inf, labels[r]
         labels[r] = candidates[0]
         for c in candidates:
             squared = 0.0
@@ -188,6 +202,8 @@ def _compare(
                 squared += gap * gap
             if squared < least:
                 least, labels[r] = squared, c
+        if labels[r] != old:
+            gaps[r] = 0.0
 
 
 @kernel
@@ -220,7 +236,7 @@ def _candidates(
 
 @kernel
 def _two_nearest(
-    run: Floats, columns: Floats, listed: Indices, count: int, room: Floats, labels: Indices
+    run: Floats, centers: Floats, listed: Indices, count: int, room: Floats, labels: Indices
 ) -> None:
     """Label the rows of a run with the nearest centre listed.
 
@@ -231,12 +247,7 @@ def _two_nearest(
     labels[:] = listed[0]
     for q in range(count):
         c = listed[q]
-        squared[:] = 0.0
-        for j in range(run.shape[0]):
-            x = columns[j, c]
-            for r in range(RUN):
-                gap = run[j, r] - x
-                squared[r] += gap * gap
+        squared_distances(run, RUN, centers[c], squared)
         for r in range(RUN):
             closer = squared[r] < first[r]
             second[r] = min(second[r], first[r] if closer else squared[r])
@@ -314,11 +325,14 @@ def resettle(
             count, others = _candidates(
                 columns, listed, spanned, memory.low[i], memory.high[i], near
             )
-            load(X, start, run)
-            _two_nearest(run, columns, listed, count, room, labels)
-            memory.reach[i] = _bounds(room, min(others, beyond), gaps)
-            _relabel(memory, X, weights, start, stop - start, labels)
-            memory.since[i], memory.counts[i] = step, min(count, CANDIDATES)
-            candidates[: memory.counts[i]] = listed[: memory.counts[i]]
+            length = load(X, start, run)
             if count > CANDIDATES:
+                # Nothing is remembered, and the second nearest need not be known.
+                assign(run, length, centers, listed, count, room[0], labels, room[1])
                 memory.since[i] = -1
+            else:
+                _two_nearest(run, centers, listed, count, room, labels)
+                memory.reach[i] = _bounds(room, min(others, beyond), gaps)
+                memory.since[i], memory.counts[i] = step, count
+                candidates[:count] = listed[:count]
+            _relabel(memory, X, weights, start, length, labels)

@@ -112,7 +112,7 @@ def _prune(
 
 
 @kernel
-def _assign(
+def assign(
     run: Floats,
     length: int,
     centers: Floats,
@@ -166,7 +166,7 @@ def lloyd_step(X: Rows, weights: Floats, centers: Floats) -> tuple[Floats, Float
         load_weights(weights, start, length, masses)
         box(run, length, low, high)
         count = _prune(transposed, low, high, near, far, kept)
-        _assign(run, length, centers, kept, count, scratch, labels, squared)
+        assign(run, length, centers, kept, count, scratch, labels, squared)
         for r in range(length):
             label = labels[r]
             totals[label] += masses[r]
@@ -200,7 +200,7 @@ def nearest(X: Rows, centers: Floats) -> tuple[npt.NDArray[np.int32], Floats]:
         length = load(X, start, run)
         box(run, length, low, high)
         count = _prune(transposed, low, high, near, far, kept)
-        _assign(run, length, centers, kept, count, scratch, run_labels, run_squared)
+        assign(run, length, centers, kept, count, scratch, run_labels, run_squared)
         for r in range(length):
             labels[start + r] = run_labels[r]
             squared[start + r] = run_squared[r]
