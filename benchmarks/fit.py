@@ -29,7 +29,7 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from timing import in_turn, ratio, save
 
 import kmdask
-from kmdask.fitting.lloyd import plus_plus
+from kmdask.fitting.plus_plus import plus_plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,6 +12,7 @@ import math
 import statistics
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from timing import in_turn, save
 
 from kmdask.display import Colormap
 from kmdask.fitting import lloyd
+from kmdask.fitting import plus_plus as seeding
 from kmdask.fitting.cells import Grid, Units
-from kmdask.fitting.lloyd import n_trials
-from kmdask.kernels import cells, colors, errors, nearest, plus_plus, tiles
+from kmdask.kernels import bins, bounds, cells, colors, errors, nearest, plus_plus, tiles
 from kmdask.kernels import lloyd as steps
 from kmdask.writing.png import encode_png
 
@@ -36,6 +37,9 @@ NO_PROJECT = np.empty((0, 0))
 COLORS = 1 << 24
 SEEDED = 1 << 15
 """Rows that k-means++ starts on: as many as there are cells in `kmdask.fitting.seeding`."""
+
+FINE_BITS = 6
+"""Last bits of a code in which the colours of a cell differ: 4 steps along each band."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Block:
         """Colours drawn by k-means++."""
         some = np.linspace(0, len(self.rows) - 1, min(SEEDED, len(self.rows))).astype(int)
         weights = self.counted[1][some].astype(float)
-        drawn = lloyd.plus_plus(self.rows[some], weights, self.k, np.random.default_rng(0))
+        drawn = seeding.plus_plus(self.rows[some], weights, self.k, np.random.default_rng(0))
         return np.rint(drawn).astype(np.uint8)
 
     @cached_property
@@ -128,16 +132,44 @@ def of_fits(block: Block) -> list[Kernel]:
     centers = block.palette.astype(np.float64)
     few = lloyd.frozen(rows[:: -(-len(rows) // SEEDED)], np.float64)
     masses = lloyd.frozen(weights[:: -(-len(rows) // SEEDED)])
-    uniforms = np.random.default_rng(0).random((block.k, n_trials(block.k)))
+    codes = lloyd.frozen(block.counted[0])
+    n = 1 + int(bins.differences(codes)[FINE_BITS + 1 :].sum())
+    joined = np.empty(n, np.uint32), np.zeros((n, 3)), np.zeros(n)
+    uniforms = np.random.default_rng(0).random((block.k, seeding.n_trials(block.k)))
     return [
         Kernel(
             "lloyd_step", lambda: steps.lloyd_step(rows, weights, centers), len(rows), "colours"
+        ),
+        Kernel("resettle", _walk(rows, weights, centers), len(rows), "colours"),
+        Kernel(
+            "join",
+            lambda: bins.join(codes, rows, weights, FINE_BITS, *joined),
+            len(rows),
+            "colours",
         ),
         Kernel("nearest", lambda: steps.nearest(rows, centers), len(rows), "colours"),
         Kernel(
             "plus_plus", lambda: plus_plus.plus_plus(few, masses, uniforms), len(few), "colours"
         ),
     ]
+
+
+def _walk(
+    rows: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float64],
+    centers: npt.NDArray[np.float64],
+) -> Callable[[], None]:
+    """Steps of k-means that remember, each after the centres have moved by a tenth."""
+    memory, numbers = bounds.forgetful(rows, len(centers)), count()
+    ways = np.full((2, len(centers)), 0.1 * math.sqrt(3))
+    ways[1] = 0.0
+
+    def step() -> None:
+        number = next(numbers)
+        moved = centers + 0.1 * (number % 2)
+        bounds.resettle(rows, weights, moved, ways[-1:] if number == 0 else ways, number, memory)
+
+    return step
 
 
 def of_pixels(block: Block) -> list[Kernel]:

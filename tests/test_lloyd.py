@@ -17,10 +17,10 @@ from kmdask.fitting.lloyd import (
     Moments,
     farthest_rows,
     lloyd,
-    plus_plus,
     step,
     updated_centers,
 )
+from kmdask.fitting.plus_plus import plus_plus
 
 
 @settings(max_examples=40, deadline=None)

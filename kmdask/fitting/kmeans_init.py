@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kmdask.fitting.lloyd import frozen, lloyd, n_trials, plus_plus
+from kmdask.fitting.lloyd import frozen, lloyd
+from kmdask.fitting.plus_plus import n_trials, plus_plus
 from kmdask.kernels import plus_plus as seeding
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import dask
 import numpy as np
 from dask.delayed import delayed
 
-from kmdask.fitting.lloyd import frozen, lloyd, plus_plus, plus_plus_after
+from kmdask.fitting.lloyd import frozen, lloyd
+from kmdask.fitting.plus_plus import plus_plus, plus_plus_after
 from kmdask.graphs import block_names
 from kmdask.kernels import bins as kernels
 
