@@ -27,6 +27,7 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 import kmdask
+from kmdask.connecting.clusters import NO_PROFILE
 from kmdask.georef import Georef, GroundControlPoint
 
 compiling.install()
@@ -54,7 +55,10 @@ def forked_workers():
     with (
         pytest.MonkeyPatch.context() as patch,
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        dask.config.set(NO_PROFILE),
     ):
+        for name, value in NO_PROFILE.items():
+            patch.setenv(f"DASK_{name.upper().replace('.', '__')}", str(value))
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))  # it is not told of sys.path
         get_mp_context().set_forkserver_preload(["preloaded"])
         yield

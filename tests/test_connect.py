@@ -1,5 +1,6 @@
 """Ways to a cluster: local ones, encrypted ones; and what is said when one is lost."""
 
+import sys
 import time
 from contextlib import contextmanager
 
@@ -46,6 +47,15 @@ def test_local_processes(tmp_path, source):
     assert set(threads.values()) == {1}
     assert all(address.startswith("tcp://127.0.0.1:") for address in found)
     assert client.status == "closed"
+
+
+def test_no_profiler_where_it_may_stop_python_for_ever():
+    with (
+        dask.config.set({"distributed.worker.profile.enabled": True}),
+        kmdask.connect(kmdask.Local(threads=1)) as client,
+    ):
+        (callbacks,) = client.run(lambda dask_worker: [*dask_worker.periodic_callbacks]).values()
+    assert ("profile" in callbacks) is (sys.version_info >= (3, 12))
 
 
 def test_local_threads():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from distributed import Client, LocalCluster, Security
 
 LOOPBACK = "127.0.0.1"
+
+NO_PROFILE = {"distributed.worker.profile.enabled": False} if sys.version_info < (3, 12) else {}
+"""Python 3.11 may stop for ever if garbage is collected while somebody asks what all threads do, as
+Dask's profiler does a hundred times a second (CPython issue 106883)."""
+
 DASHBOARD_PORT = 8787
 
 QUEUEING = 600
@@ -94,7 +100,7 @@ class Local:
         port = DASHBOARD_PORT if _is_free(DASHBOARD_PORT) else 0
         # The in-process scheduler names the machine in its link, where the dashboard is not.
         link = {"distributed.dashboard.link": f"http://{LOOPBACK}:{{port}}/status"}
-        with dask.config.set(link):
+        with dask.config.set(link | NO_PROFILE):
             try:
                 cluster = LocalCluster(
                     dashboard_address=f"{LOOPBACK}:{port}",
