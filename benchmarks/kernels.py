@@ -23,7 +23,7 @@ from kmdask.display import Colormap
 from kmdask.fitting import lloyd
 from kmdask.fitting import plus_plus as seeding
 from kmdask.fitting.cells import Grid, Units
-from kmdask.kernels import bins, bounds, cells, colors, errors, nearest, plus_plus, tiles
+from kmdask.kernels import bins, bounds, cells, colors, errors, memory, nearest, plus_plus, tiles
 from kmdask.kernels import lloyd as steps
 from kmdask.writing.png import encode_png
 
@@ -160,14 +160,14 @@ def _walk(
     centers: npt.NDArray[np.float64],
 ) -> Callable[[], None]:
     """Steps of k-means that remember, each after the centres have moved by a tenth."""
-    memory, numbers = bounds.forgetful(rows, len(centers)), count()
+    known, numbers = memory.forgetful(rows, len(centers)), count()
     ways = np.full((2, len(centers)), 0.1 * math.sqrt(3))
     ways[1] = 0.0
 
     def step() -> None:
         number = next(numbers)
         moved = centers + 0.1 * (number % 2)
-        bounds.resettle(rows, weights, moved, ways[-1:] if number == 0 else ways, number, memory)
+        bounds.resettle(rows, weights, moved, ways[-1:] if number == 0 else ways, number, known)
 
     return step
 

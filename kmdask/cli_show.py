@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kmdask.units import size_told
+
 if TYPE_CHECKING:
     from kmdask.image import CompressedImage
     from kmdask.rates import Sweep
@@ -27,7 +29,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
         "colours": _colors(report),
         "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}",
-        "size": f"{_bytes(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
+        "size": f"{size_told(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
         + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
         "time": ", ".join(f"{name} {took:.1f} s" for name, took in report.seconds.items()),
@@ -36,9 +38,9 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         "look at": str(image.path / "preview.jpg"),
     }
     if report.sizes["tiles"]:
-        rows["tiles"] = f"{image.path / 'tiles.dzi'} ({_bytes(report.sizes['tiles'])})"
+        rows["tiles"] = f"{image.path / 'tiles.dzi'} ({size_told(report.sizes['tiles'])})"
     if report.sizes["cog"]:
-        rows["geotiff"] = f"{image.path / 'image.tif'} ({_bytes(report.sizes['cog'])})"
+        rows["geotiff"] = f"{image.path / 'image.tif'} ({size_told(report.sizes['cog'])})"
     for name, text in rows.items():
         click.echo(f"{name:<10} {text}")
 
@@ -59,8 +61,8 @@ def show_sweep(table: Sweep) -> None:
         stored = table.stored_bytes(point)
         click.echo(
             f"{point.k:>6} {point.entries:>7} {point.mse:>9.4g} {point.psnr:>5.2f} dB "
-            f"{point.bits_per_pixel:>5.2f} bpp {_bytes(point.index_bytes):>9} "
-            f"{'-' if stored is None else _bytes(stored):>9} {point.seconds:>7.2f}"
+            f"{point.bits_per_pixel:>5.2f} bpp {size_told(point.index_bytes):>9} "
+            f"{'-' if stored is None else size_told(stored):>9} {point.seconds:>7.2f}"
         )
     click.echo(f"the knee of the curve is at k={table.knee.k}")
 
@@ -79,11 +81,3 @@ def _colors(report: Report) -> str:
 
 def _bands(bands: int) -> str:
     return "1 band" if bands == 1 else f"{bands} bands"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

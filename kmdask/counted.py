@@ -17,13 +17,14 @@ from scipy.special import entr
 from kmdask.bands import fill_values
 from kmdask.connecting.checks import check_readers
 from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import room_of
+from kmdask.connecting.machines import can_keep, room_of
 from kmdask.display import check_display
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
 from kmdask.metrics import measure
 from kmdask.palette import Palette
+from kmdask.pixels import countable
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.stages import Stages
 
@@ -239,6 +240,11 @@ class Opened:
     rasters: list[Raster]
     client: Client
     stages: Stages
+
+    def can_keep(self, options: Options) -> bool:
+        """Whether pixels are needed again once they are counted, and the workers can keep them."""
+        again = options.refine != 0 and not countable(self.rasters[0].pixels)
+        return again and can_keep(self.client, self.rasters)
 
     def run(self, *collections: Any) -> tuple[Any, ...]:
         """Compute lazy collections on the cluster and return them persisted."""

@@ -165,26 +165,25 @@ def choose_display(
     return Display(shown, low, high, ends)
 
 
-def check_stretch(stretch: object) -> None:
+def check_stretch(stretch: Any) -> None:
     """Raise a `ParameterError` unless a stretch is None or two ascending percentiles."""
     if stretch is None:
         return
     pair = isinstance(stretch, list | tuple | np.ndarray) and len(stretch) == 2
-    numbers = pair and all(isinstance(end, NUMBERS) for end in stretch)  # type: ignore[attr-defined]
-    if not (numbers and 0 <= stretch[0] < stretch[1] <= 100):  # type: ignore[index]
+    numbers = pair and all(isinstance(end, NUMBERS) for end in stretch)
+    if not (numbers and 0 <= stretch[0] < stretch[1] <= 100):
         msg = f"stretch is two percentiles from 0 to 100, the lower one first; got {stretch!r}"
         raise ParameterError(msg)
 
 
-def check_display(display: object, bands: tuple[Band, ...]) -> None:
+def check_display(display: Any, bands: tuple[Band, ...]) -> None:
     """Raise a `ParameterError` unless a display is None or one or three of the bands."""
     if display is None:
         return
     numbers = [band.number for band in bands]
     listed = isinstance(display, list | tuple | np.ndarray) and len(display) in {1, 3}
     if not listed or not all(
-        isinstance(number, int | np.integer) and number in numbers
-        for number in display  # type: ignore[attr-defined]
+        isinstance(number, int | np.integer) and number in numbers for number in display
     ):
         there = ", ".join(map(str, numbers))
         msg = f"display is one or three of the bands of this image, {there}; got {display!r}"

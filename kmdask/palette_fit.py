@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from kmdask import places, storage
 from kmdask.choosing import check_entries, fit_asked
-from kmdask.connecting.machines import can_keep
 from kmdask.counted import count, opened
 from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
 from kmdask.options import Options
 from kmdask.palette import check_room
-from kmdask.pixels import countable
 from kmdask.progress import chosen
 from kmdask.reading.window import check_window
 from kmdask.saved_palette import SavedPalette
@@ -129,8 +127,7 @@ def fit(
     ):
         rasters = images.rasters
         check_alike(rasters)
-        passes = options.refine != 0 and not countable(rasters[0].pixels)
-        keep = passes and can_keep(images.client, rasters)
+        keep = images.can_keep(options)
         fitted, _ = fit_rasters(
             rasters, options, images.run, images.stages, estimator, wary=True, keep=keep
         )

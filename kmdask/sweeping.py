@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
-from kmdask.connecting.machines import can_keep
 from kmdask.counted import Counted, Trial, count, opened
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError, without_secrets
@@ -16,7 +15,6 @@ from kmdask.fitting.fit import check_k
 from kmdask.metrics import metrics_of, pixel_errors
 from kmdask.options import Options
 from kmdask.palette import check_room
-from kmdask.pixels import countable
 from kmdask.progress import Progress, chosen
 from kmdask.rates import Point, Sweep
 from kmdask.reading.window import check_window
@@ -122,8 +120,7 @@ def sweep(
         scratch=iter([None]),
     ) as images:
         with images.stages("count"):
-            passes = options.refine != 0 and not countable(images.rasters[0].pixels)
-            keep = passes and can_keep(images.client, images.rasters)
+            keep = images.can_keep(options)
             counted = count(images.rasters, options, images.run, keep=keep)
             check_room(wanted[-1], masked=counted.masked, colors=len(counted.colors))
         with images.stages("fit"):
@@ -217,8 +214,8 @@ def _checked_ks(ks: object) -> list[int]:
     return sorted({check_k(k) for k in listed})
 
 
-def _check_sample(sample: object) -> None:
+def _check_sample(sample: Any) -> None:
     whole = isinstance(sample, int | np.integer) and not isinstance(sample, bool)
-    if not whole or sample < 0:  # type: ignore[operator]
+    if not whole or sample < 0:
         msg = f"sample is a number of chunks to measure on, 0 for none; got {sample!r}"
         raise ParameterError(msg)

@@ -11,6 +11,7 @@ from kmdask.fitting import lloyd
 from kmdask.fitting.lloyd import Steps, frozen, step
 from kmdask.kernels import bounds
 from kmdask.kernels.lloyd import nearest
+from kmdask.kernels.memory import forgetful
 
 
 @st.composite
@@ -46,7 +47,7 @@ def walks(draw):
 def test_every_row_has_its_nearest_centre_at_every_step(walk):
     X, way, rng = walk
     weights = frozen(rng.integers(0, 3, len(X)).astype(np.float64))
-    memory = bounds.forgetful(X, len(way[0]))
+    memory = forgetful(X, len(way[0]))
     for number, centers in enumerate(way):
         ways = np.stack([np.linalg.norm(centers - then, axis=1) for then in way[: number + 1]])
         bounds.resettle(X, weights, centers, ways, number, memory)
@@ -110,7 +111,7 @@ def test_long_runs_end_where_those_end_that_look_at_every_row():
 def test_most_rows_are_not_looked_at_again():
     X, weights = colors(50_000)
     start = X[:: len(X) // 9] + np.linspace(0, 0.5, 3)  # nothing is as near to two of them
-    memory = bounds.forgetful(frozen(X), len(start))
+    memory = forgetful(frozen(X), len(start))
     for number in range(2):
         ways = np.zeros((number + 1, len(start)))
         bounds.resettle(frozen(X), frozen(weights), start, ways, number, memory)

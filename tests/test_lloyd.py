@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans as Reference
 
 from kmdask.errors import ParameterError
-from kmdask.fitting.lloyd import (
-    Farthest,
-    Moments,
-    farthest_rows,
-    lloyd,
-    step,
-    updated_centers,
-)
+from kmdask.fitting.lloyd import farthest_rows, lloyd, step, updated_centers
+from kmdask.fitting.moments import Farthest, Moments
 from kmdask.fitting.plus_plus import plus_plus
 
 

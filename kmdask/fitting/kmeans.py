@@ -27,7 +27,7 @@ from kmdask.fitting.kmeans_input import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kmdask.fitting.lloyd import Floats, Moments
+    from kmdask.fitting.moments import Floats, Moments
 
 __all__ = ["KMeans"]
 
@@ -118,7 +118,7 @@ class KMeans(dask_ml.cluster.KMeans):
     1.25
     """
 
-    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> Self:  # noqa: ARG002  scikit-learn's
         """Cluster the rows.
 
         Parameters
@@ -193,7 +193,7 @@ class KMeans(dask_ml.cluster.KMeans):
         check_is_fitted(self, "cluster_centers_")
         return self._labels(self._validated(X, reset=False))
 
-    def transform(self, X: Any, y: object = None) -> da.Array:  # noqa: ARG002
+    def transform(self, X: Any, y: object = None) -> da.Array:  # noqa: ARG002  scikit-learn's
         """Find the distance of each row to each centre.
 
         Takes what `predict` takes, as lazily.
@@ -218,7 +218,7 @@ class KMeans(dask_ml.cluster.KMeans):
         )
         return distances
 
-    def score(self, X: Any, y: object = None, sample_weight: Any = None) -> float:  # noqa: ARG002
+    def score(self, X: Any, y: object = None, sample_weight: Any = None) -> float:  # noqa: ARG002  scikit-learn's
         """Negative weighted sum of the squared distances of the rows to the nearest centres.
 
         Parameters

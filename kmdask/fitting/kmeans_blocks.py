@@ -21,7 +21,8 @@ from dask.system import CPU_COUNT
 from distributed import get_worker
 
 from kmdask.errors import ParameterError
-from kmdask.fitting.lloyd import Farthest, Moments, Steps, farthest_rows, frozen, iterate, step
+from kmdask.fitting.lloyd import Steps, farthest_rows, frozen, iterate, step
+from kmdask.fitting.moments import Farthest, Moments
 from kmdask.graphs import block_names, merge_tasks
 from kmdask.kernels import lloyd as kernels
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import dask.array as da
     import numpy.typing as npt
 
-    from kmdask.fitting.lloyd import Floats, Rows
+    from kmdask.fitting.moments import Floats, Rows
 
 __all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of"]
 

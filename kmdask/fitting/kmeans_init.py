@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kmdask.fitting.kmeans_blocks import Blocks
-    from kmdask.fitting.lloyd import Floats, Rows
+    from kmdask.fitting.moments import Floats, Rows
 
 __all__ = ["init_plus_plus", "init_random", "init_scalable"]
 
@@ -239,7 +239,7 @@ def _writeable(cover: seeding.Cover) -> seeding.Cover:
     return seeding.Cover(*(np.require(part, requirements="W") for part in cover))
 
 
-def _potential(X: Rows, weights: Floats, cover: seeding.Cover) -> Floats:  # noqa: ARG001
+def _potential(X: Rows, weights: Floats, cover: seeding.Cover) -> Floats:  # noqa: ARG001  as `tasks` calls
     return np.array([cover.potential.sum()])
 
 

@@ -7,33 +7,28 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kmdask.fitting.moments import Farthest, Floats, Moments, Rows, Sums
 from kmdask.kernels import bounds
 from kmdask.kernels import lloyd as kernels
+from kmdask.kernels.memory import Memory, forgetful
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 __all__ = [
-    "Farthest",
-    "Moments",
     "Steps",
-    "Sums",
     "farthest_rows",
     "iterate",
     "lloyd",
     "step",
     "updated_centers",
 ]
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Rows: TypeAlias = npt.NDArray[np.floating[Any]]
 
 _NOISE = 1e-12
 """A cluster left with no more than this share of its weight is empty but for rounding."""
@@ -46,70 +41,6 @@ _REMEMBERED = 32
 
 _REMEMBERED_VALUES = 1 << 23
 """Features of the centres of all of them: 64 MiB."""
-
-
-@dataclass(frozen=True)
-class Sums:
-    """What one step of Lloyd's algorithm has to know of some rows.
-
-    Attributes
-    ----------
-    sums : ndarray of shape (k, d), float64
-        Weighted sum of the rows nearest to each centre.
-    weights : ndarray of shape (k,), float64
-        Sum of the weights of these rows.
-    """
-
-    sums: Floats
-    weights: Floats
-
-
-@dataclass(frozen=True)
-class Moments(Sums):
-    """The same, and how good the centres are; moments add up.
-
-    Attributes
-    ----------
-    inertia : float
-        Weighted sum of the squared distances to the nearest centre.
-    """
-
-    inertia: float
-
-    @staticmethod
-    def merge(parts: Sequence[Moments]) -> Moments:
-        """Add up the moments of several groups of rows, in their order."""
-        return Moments(
-            sums=np.sum([part.sums for part in parts], axis=0),
-            weights=np.sum([part.weights for part in parts], axis=0),
-            inertia=sum(part.inertia for part in parts),
-        )
-
-
-class Farthest(NamedTuple):
-    """The rows farthest from their centres, the farthest first.
-
-    Attributes
-    ----------
-    squared : ndarray of shape (m,), float64
-        Squared distances to the nearest centre, all positive.
-    rows : ndarray of shape (m, d), float64
-    weights : ndarray of shape (m,), float64
-    labels : ndarray of shape (m,), int32
-        Index of the nearest centre.
-    """
-
-    squared: Floats
-    rows: Floats
-    weights: Floats
-    labels: npt.NDArray[np.int32]
-
-    @staticmethod
-    def merge(parts: Sequence[Farthest], count: int) -> Farthest:
-        """Farthest ``count`` rows of several groups; of equals the one in the earlier group."""
-        columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        first = np.argsort(-columns[0], kind="stable")[:count]
-        return Farthest(*(column[first] for column in columns))
 
 
 def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
@@ -157,7 +88,7 @@ class Steps:
         rows = [frozen(X[start : start + _PART]) for start in range(0, len(X), _PART)]
         shares = [masses[start : start + _PART] for start in range(0, len(masses), _PART)]
         self._parts = list(zip(rows, shares * (len(rows) // len(shares)), strict=True))
-        self._memories = [bounds.forgetful(part, k) for part in rows]
+        self._memories = [forgetful(part, k) for part in rows]
         fits = _REMEMBERED_VALUES // (k * X.shape[1])
         self._centers: deque[Floats] = deque(maxlen=max(2, min(_REMEMBERED, fits)))
         self._taken = 0
@@ -169,7 +100,7 @@ class Steps:
         self._centers.append(centers)
         ways = np.stack([np.linalg.norm(centers - then, axis=1) for then in self._centers])
 
-        def resettle(part: tuple[Rows, Floats], memory: bounds.Memory) -> None:
+        def resettle(part: tuple[Rows, Floats], memory: Memory) -> None:
             bounds.resettle(*part, centers, ways, self._taken, memory)
 
         if self._threads > 1:

@@ -11,7 +11,7 @@ from kmdask.fitting.lloyd import frozen
 from kmdask.kernels import plus_plus as seeding
 
 if TYPE_CHECKING:
-    from kmdask.fitting.lloyd import Floats, Rows
+    from kmdask.fitting.moments import Floats, Rows
 
 __all__ = ["n_trials", "plus_plus", "plus_plus_after"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import dask
 import dask.array as da
@@ -166,27 +166,27 @@ def _look(images: Sequence[tuple[da.Array, da.Array | None, Window | None]]) -> 
     )
 
 
-def check_scale(scale: object, bands: int | None = None) -> None:
+def check_scale(scale: Any, bands: int | None = None) -> None:
     """Raise a `ParameterError` unless a scale is None, "std" or positive numbers, one per band."""
     if scale is None or (isinstance(scale, str) and scale == "std"):
         return
     listed = isinstance(scale, list | tuple | np.ndarray)
     numbers = listed and all(
         isinstance(factor, int | float | np.integer | np.floating) and 0 < factor < np.inf
-        for factor in scale  # type: ignore[attr-defined]
+        for factor in scale
     )
-    if not numbers or (bands is not None and len(scale) != bands):  # type: ignore[arg-type]
+    if not numbers or (bands is not None and len(scale) != bands):
         count = "one for each band" if bands is None else f"one for each of the {bands} bands"
         msg = f"scale is 'std' or positive numbers, {count}; got {scale!r}"
         raise ParameterError(msg)
 
 
-def check_pca(pca: object, bands: int | None = None) -> None:
+def check_pca(pca: Any, bands: int | None = None) -> None:
     """Raise a `ParameterError` unless pca is None or a number of components there can be."""
     if pca is None:
         return
     whole = isinstance(pca, int | np.integer) and not isinstance(pca, bool) and pca >= 1
-    if not whole or (bands is not None and pca > bands):  # type: ignore[operator]
+    if not whole or (bands is not None and pca > bands):
         most = "the number of bands" if bands is None else f"the {bands} bands there are"
         raise ParameterError(f"pca is a number of components from 1 to {most}; got {pca!r}")
 

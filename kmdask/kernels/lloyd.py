@@ -69,6 +69,18 @@ def box(run: Floats, length: int, low: Floats, high: Floats) -> None:
 
 
 @kernel
+def boxes(X: Rows) -> tuple[Floats, Floats]:
+    """Bounding box of each run: the least and the greatest values."""
+    n, d = X.shape
+    runs = (n + RUN - 1) // RUN
+    run, low, high = np.empty((d, RUN)), np.empty((runs, d)), np.empty((runs, d))
+    for index in range(runs):
+        length = load(X, index * RUN, run)
+        box(run, length, low[index], high[index])
+    return low, high
+
+
+@kernel
 def squared_distances(run: Floats, length: int, center: Floats, out: Floats) -> None:
     """Squared distances of one run's rows from a centre."""
     if run.shape[0] == 3:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .lloyd import RUN, Floats, Indices, Rows, box, kernel, load, load_weights, squared_distances
+from .lloyd import RUN, Floats, Indices, Rows, boxes, kernel, load, load_weights, squared_distances
 
 __all__ = ["Cover", "draw", "extend", "plus_plus", "trial", "uncovered"]
 
@@ -68,13 +68,11 @@ def _total(values: Floats, length: int) -> float:
 @kernel
 def uncovered(X: Rows) -> Cover:
     """Cover of rows for which no centre has been chosen yet."""
-    n, d = X.shape
-    runs = (n + RUN - 1) // RUN
-    run, low, high = np.empty((d, RUN)), np.empty((runs, d)), np.empty((runs, d))
-    for index in range(runs):
-        length = load(X, index * RUN, run)
-        box(run, length, low[index], high[index])
-    return Cover(np.full(n, np.inf), np.full(runs, np.inf), np.full(runs, np.inf), low, high)
+    low, high = boxes(X)
+    runs = low.shape[0]
+    return Cover(
+        np.full(X.shape[0], np.inf), np.full(runs, np.inf), np.full(runs, np.inf), low, high
+    )
 
 
 @kernel

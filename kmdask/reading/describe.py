@@ -10,6 +10,7 @@ from kmdask.chunks import ceil_div, process_bytes, task_bytes
 from kmdask.reading.plans import plan_source, size_of
 from kmdask.reading.raster import everywhere
 from kmdask.reading.sources import find_source
+from kmdask.units import size_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,9 +69,9 @@ class Description:
         (height, width), (tall, wide) = self.shape, self.chunk
         nodata = sorted({f"{band.nodata:.12g}" for band in self.bands if band.nodata is not None})
         rows = {
-            "source": f"{self.source} ({_bytes(self.source_bytes)})",
+            "source": f"{self.source} ({size_told(self.source_bytes)})",
             "image": f"{width} x {height}, {len(self.bands)} band(s) of {self.dtype}, "
-            f"{_bytes(self.raw_bytes)} of pixels",
+            f"{size_told(self.raw_bytes)} of pixels",
             "bands": "\n".join(map(_band, self.bands)),
             "nodata": ", ".join(nodata) or ("a mask or alpha tells" if self.masked else "none"),
             "CRS": _crs(self.georef),
@@ -78,8 +79,8 @@ class Description:
             "blocks": f"{self.block[1]} x {self.block[0]} in the file"
             + (", cannot be read at random: copied first" if self.copied else ""),
             "chunks": f"{self.chunks} of {wide} x {tall} at most",
-            "memory": f"about {_bytes(self.worker_bytes)} a worker and "
-            f"{_bytes(self.thread_bytes)} for each of its threads",
+            "memory": f"about {size_told(self.worker_bytes)} a worker and "
+            f"{size_told(self.thread_bytes)} for each of its threads",
         }
         return {name: text for name, text in rows.items() if text}
 
@@ -172,11 +173,3 @@ def _place(georef: Georef) -> str:
     if georef.rpcs:
         told.append("RPCs")
     return ", ".join(told)
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
