@@ -39,6 +39,7 @@ from .rates import Sweep as Sweep
 from .reading.raster import Raster as Raster
 from .reading.raster import open_raster as open_raster
 from .report import Report as Report
+from .rivals import Rival as Rival
 from .saved_palette import SavedPalette as SavedPalette
 from .sweeping import sweep as sweep
 from .verify import Problem as Problem

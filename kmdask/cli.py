@@ -25,6 +25,7 @@ from kmdask.cli_options import (
     seeding,
     talking,
 )
+from kmdask.cli_plot import plot
 from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.cli_show import show
 from kmdask.cli_sweep import sweep
@@ -36,6 +37,7 @@ Examples:
   kmdask info scene.kmdask                   says what is in it
   kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
   kmdask sweep scene.tif                     says what 2 to 256 colours cost and give
+  kmdask plot scene.kmdask                   draws it beside scene.tif
   kmdask compress scene.tif --psnr 35        takes as many colours as 35 dB need
   kmdask fit a.tif b.tif both.json -k 16     fits one palette to two images
   kmdask compress a.tif --palette both.json  compresses one of them with it
@@ -116,6 +118,7 @@ def fit(
 
 
 main.add_command(sweep)
+main.add_command(plot)
 
 
 @main.command()

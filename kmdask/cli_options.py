@@ -60,6 +60,25 @@ class Numbers(click.ParamType[Any]):
             self.fail(f"{value!r} is not a list of numbers such as 4,3,2{word}", param, ctx)
 
 
+class Words(click.ParamType[Any]):
+    """Words with commas between them."""
+
+    name = "words"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
+        """Return what the help shows."""
+        return "NAME,NAME,..."
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002  click's
+        ctx: click.Context | None,  # noqa: ARG002  click's
+    ) -> tuple[str, ...]:
+        """Parse."""
+        return value if isinstance(value, tuple) else tuple(str(value).split(","))
+
+
 class NumberOr(click.ParamType[Any]):
     """A whole number, or a word."""
 

@@ -10,6 +10,7 @@ from kmdask.cli_options import (
     CONNECTING,
     NumberOr,
     Numbers,
+    Words,
     chosen,
     connecting,
     reading,
@@ -32,12 +33,19 @@ from kmdask.cli_show import show_sweep
 )
 @click.option("--json", "as_json", metavar="FILE", help="Write the table to FILE as JSON.")
 @click.option("--csv", "as_csv", metavar="FILE", help="Write the table to FILE as CSV.")
+@click.option("--plot", metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option(
     "--sample",
-    default=4,
-    show_default=True,
-    help="Chunks of 1024 x 1024 pixels to measure stored bytes on; 0 for none.",
+    type=int,
+    help="Chunks of 1024 x 1024 pixels to measure stored bytes on; 0 for none.  "
+    "[default: 4; with --against 8]",
+)
+@click.option(
+    "--against",
+    type=Words(),
+    default=(),
+    help="Compare with other codecs on these chunks: jpeg, webp, jxl, avif, png.",
 )
 @reading
 @spacing
@@ -56,6 +64,7 @@ def sweep(
     *,
     as_json: str | None,
     as_csv: str | None,
+    plot: str | None,
     overwrite: bool,
     quiet: bool,
     verbose: int,
@@ -65,7 +74,8 @@ def sweep(
 
     Reads SRC once and a few of its chunks again; writes no bundle. Of each number of colours: the
     error, the entropy of the indices in bits per pixel, the bytes they take by this estimate, and
-    by those of the sampled chunks as they are stored.
+    by those of the sampled chunks as they are stored. With --against also the PSNR that other
+    codecs reach on these chunks, in the same bytes.
     """
     from kmdask import places, storage, sweeping
 
@@ -75,6 +85,10 @@ def sweep(
         for path in (as_json, as_csv):
             if path is not None:
                 storage.check_free(places.output_place(path), overwrite=overwrite)
+        if plot is not None:
+            from kmdask.plotting.sheets import check_file
+
+            check_file(plot, overwrite=overwrite)
         table = sweeping.sweep(src, client=chosen(**where), progress=told, **options)
-        table.write(json=as_json, csv=as_csv, overwrite=overwrite)
+        table.write(json=as_json, csv=as_csv, plot=plot, overwrite=overwrite)
     show_sweep(table)

@@ -95,13 +95,17 @@ class Display:
 
     def rgb(self, palette: Palette, numbers: Sequence[int]) -> npt.NDArray[np.uint8]:
         """Colours of shape (k, 3) of a palette whose bands have these numbers in the source."""
-        shown = palette.colors[:, [list(numbers).index(band) for band in self.bands]]
+        return self.paint(palette.colors, numbers)
+
+    def paint(self, values: npt.NDArray[Any], numbers: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """Colours of shape (..., 3) of values of shape (..., band), as those of a palette."""
+        shown = values[..., [list(numbers).index(band) for band in self.bands]]
         low, high = np.array(self.low), np.array(self.high)
         span = np.where(high > low, high - low, 1.0)
         # Where nothing is between black and white, what is not below is white.
         light = np.where(high > low, (shown.astype(np.float64) - low) / span, shown >= high)
         colors = np.rint(np.clip(light, 0, 1) * 255).astype(np.uint8)
-        return np.broadcast_to(colors, (len(palette), 3))
+        return np.broadcast_to(colors, (*values.shape[:-1], 3))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes, ready for JSON."""

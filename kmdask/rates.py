@@ -7,14 +7,20 @@ import io
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kmdask import places, storage
 from kmdask.choosing import knee_of
 from kmdask.errors import writing
+from kmdask.rivals import Rival, psnr_at, psnr_of
 
 if TYPE_CHECKING:
     import os
+
+    from matplotlib.figure import Figure
+
+
+_Row = TypeVar("_Row", "Point", Rival)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class Point:
 
     seconds: float = field(default=0.0, compare=False)
     """Wall time of the fit; no part of comparisons."""
+
+    sample_mse: float | None = None
+    """Mean squared error over the valid pixels of the sampled chunks; None unless it was compared
+    with other codecs on these."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,9 @@ class Sweep:
     points: tuple[Point, ...]
     """A point for each number of colours, ascending. The error never rises from one to the next."""
 
+    rivals: tuple[Rival, ...] = ()
+    """What other codecs make of the sampled chunks: each in the order of its qualities."""
+
     @property
     def knee(self) -> Point:
         """The point beyond which twice the entries gain less PSNR: ``k="auto"`` of the default ks.
@@ -116,20 +129,46 @@ class Sweep:
             return None
         return round(point.sample_bytes * self.shape[0] * self.shape[1] / self.sample_pixels)
 
+    def sample_psnr(self, point: Point) -> float | None:
+        """PSNR in dB of a point on the sampled chunks alone; None unless that was measured."""
+        return None if point.sample_mse is None else psnr_of(point.sample_mse, self.peak)
+
+    def rival_psnr(self, point: Point, codec: str) -> float | None:
+        """Say what PSNR another codec reaches on the sampled chunks in the bytes of a point.
+
+        Parameters
+        ----------
+        point : Point
+            One of `points`.
+        codec : str
+            One of those compared.
+
+        Returns
+        -------
+        float or None
+            In dB, to hold against `sample_psnr`. Between the qualities that were tried it is linear
+            in the logarithm of the bytes; infinite if they are enough without loss; None if
+            they are fewer than the codec takes at the least quality tried, or nothing was measured.
+        """
+        if point.sample_bytes is None:
+            return None
+        return psnr_at(self.rivals, codec, point.sample_bytes)
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the points, ready for JSON or a data frame: their fields and `stored_bytes`."""
         return [
-            {
-                **asdict(point),
-                "psnr": point.psnr if math.isfinite(point.psnr) else None,
-                "stored_bytes": self.stored_bytes(point),
-            }
+            {**_finite(asdict(point)), "stored_bytes": self.stored_bytes(point)}
             for point in self.points
         ]
 
+    def rival_rows(self) -> list[dict[str, Any]]:
+        """Return what other codecs make of the sampled chunks, ready for JSON or a data frame."""
+        return [_finite(asdict(rival)) for rival in self.rivals]
+
     def to_json(self) -> bytes:
         """Return all of it as JSON; an infinite PSNR becomes null."""
-        return (json.dumps({**asdict(self), "points": self.rows()}, indent=2) + "\n").encode()
+        rows = {"points": self.rows(), "rivals": self.rival_rows()}
+        return (json.dumps({**asdict(self), **rows}, indent=2) + "\n").encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Sweep:
@@ -143,57 +182,123 @@ class Sweep:
         True
         """
         kept = json.loads(content)
-        names = [each.name for each in fields(Point)]
-        points = [
-            {name: row[name] for name in names}
-            | {"psnr": math.inf if row["psnr"] is None else row["psnr"]}
-            for row in kept["points"]
-        ]
-        kept["points"] = tuple(Point(**point) for point in points)
+        kept["points"] = tuple(_rebuilt(Point, row) for row in kept["points"])
+        kept["rivals"] = tuple(_rebuilt(Rival, row) for row in kept.get("rivals", []))
         return cls(**kept | {"shape": tuple(kept["shape"])})
 
     def to_csv(self) -> bytes:
-        """Return the points as CSV, a line each under a line of names; what is not there is empty.
+        """Return points and rivals as CSV, a line each under a line of names.
 
-        An infinite PSNR is ``inf``.
+        What is not there is empty, as is the codec of the points; an infinite PSNR is ``inf``.
         """
         text = io.StringIO()
         # As floats they are written to the last digit, infinity too.
         rows = [
-            row | {"psnr": point.psnr} for row, point in zip(self.rows(), self.points, strict=True)
+            {**row, "psnr": each.psnr}
+            for each, row in zip(
+                (*self.points, *self.rivals), (*self.rows(), *self.rival_rows()), strict=True
+            )
         ]
-        lines = csv.DictWriter(text, [*rows[0]], lineterminator="\n")
+        names = [*self.rows()[0], "codec", "quality"]
+        lines = csv.DictWriter(text, names, restval="", lineterminator="\n")
         lines.writeheader()
         lines.writerows(rows)
         return text.getvalue().encode()
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False
+    ) -> Figure:
+        """Draw PSNR over bits per pixel: a point for each palette, the knee, and other codecs.
+
+        Bits are those that the sampled chunks take as they are stored; without a sample the
+        entropy. With other codecs, PSNR too is that of the sampled chunks. What is without loss is
+        at the upper edge.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            A file or URL to write as well, whose ending names the form: .png, .svg, .pdf.
+        overwrite : bool, default False
+            Whether to replace a file that is there.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it by itself.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such form.
+        OutputExistsError
+            If there is something at `path`, and it is not to be replaced.
+        OutputError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, 7, 0.1)
+        >>> table = Sweep("a.tif", (8, 8, 1), "uint8", 64, 9, True, 255.0, 0, {}, 64, (point,))
+        >>> figure = table.plot("rates.png")
+        >>> figure.axes[0].get_ylabel()
+        'PSNR in dB'
+        """
+        from kmdask.plotting.curves import draw_sweep
+        from kmdask.plotting.sheets import save
+
+        figure = draw_sweep(self)
+        if path is not None:
+            save(figure, path, overwrite=overwrite)
+        return figure
 
     def write(
         self,
         *,
         json: str | os.PathLike[str] | None = None,
         csv: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
     ) -> None:
         """Write files, each whole or not at all.
 
         Parameters
         ----------
-        json, csv : str or path-like, optional
-            What to write all of it to as JSON, and the points as CSV: paths or URLs.
+        json, csv, plot : str or path-like, optional
+            What to write all of it to as JSON, as CSV, and as `plot` draws it (.png, .svg, .pdf):
+            paths or URLs.
         overwrite : bool, default False
             Whether to replace files that are there.
 
         Raises
         ------
+        ParameterError
+            If there is no such form of a plot.
         OutputExistsError
             If there is something, and it is not to be replaced.
         OutputError
             If one cannot be written.
         """
-        contents = ((json, self.to_json), (csv, self.to_csv))
+
+        def drawn() -> bytes:
+            from kmdask.plotting.sheets import picture
+
+            return picture(self.plot(), str(plot))
+
+        contents = ((json, self.to_json), (csv, self.to_csv), (plot, drawn))
         files = [(places.output_place(path), made()) for path, made in contents if path is not None]
         for place, _ in files:
             storage.check_free(place, overwrite=overwrite)
         for place, content in files:
             with writing(place):
                 storage.write_file(place, content)
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields ready for JSON, which knows no infinite PSNR."""
+    return fields | {"psnr": fields["psnr"] if math.isfinite(fields["psnr"]) else None}
+
+
+def _rebuilt(kind: type[_Row], row: dict[str, Any]) -> _Row:
+    """Undo `_finite`; fields that are not there, or not a field, are left out."""
+    known = {each.name: row[each.name] for each in fields(kind) if each.name in row}
+    return kind(**known | {"psnr": math.inf if row["psnr"] is None else row["psnr"]})

@@ -18,6 +18,14 @@ from kmdask.palette import check_room
 from kmdask.progress import Progress, chosen
 from kmdask.rates import Point, Sweep
 from kmdask.reading.window import check_window
+from kmdask.rivals import (
+    WIDEST,
+    check_against,
+    check_codable,
+    measure_palette,
+    measure_rivals,
+    palette_pngs,
+)
 from kmdask.targets import KS
 from kmdask.writing.sampled import chunk_bytes, sample_windows
 
@@ -25,10 +33,13 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    import dask.array as da
+
     from kmdask.connecting.client import Connection
     from kmdask.counted import Opened
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
+    from kmdask.rivals import Rival
 
 
 def sweep(
@@ -42,7 +53,8 @@ def sweep(
     pca: int | None = None,
     refine: Refine = 0,
     window: Sequence[int] | None = None,
-    sample: int = 4,
+    sample: int | None = None,
+    against: Sequence[str] = (),
     client: Connection = None,
     progress: Progress | bool | None = None,
 ) -> Sweep:
@@ -72,9 +84,14 @@ def sweep(
         bands, where all is exact.
     window : sequence of int or rasterio.windows.Window, optional
         As for `kmdask.compress`.
-    sample : int, default 4
+    sample : int, optional
         Chunks of 1024 x 1024 pixels to measure the bytes of stored indices on, with the codec
-        "zstd"; 0 for none.
+        "zstd"; 0 for none. By default 4, or 8 if there are other codecs to compare with.
+    against : sequence of str, default ()
+        Other codecs to compare with on these chunks: "jpeg", "webp", "jxl" (with the extra
+        "codecs"), "avif", each at up to seven qualities, for one or three bands of 8 bits; and
+        "png", which codes the indices of up to 256 entries. JPEG XL takes some 4 s of a core for a
+        chunk, AVIF as many, the others half a second.
     client, progress : optional
         As for `kmdask.compress`.
 
@@ -100,6 +117,8 @@ def sweep(
     >>> table.write(json="rates.json", csv="rates.csv")
     """
     wanted = _checked_ks(ks)
+    against = check_against(against)
+    sample = _checked_sample(sample, against)
     options = Options(
         k=wanted[-1],
         seed=seed,
@@ -110,7 +129,6 @@ def sweep(
         refine=refine,
         window=check_window(window),
     )
-    _check_sample(sample)
     with opened(
         [path],
         options,
@@ -120,6 +138,7 @@ def sweep(
         scratch=iter([None]),
     ) as images:
         with images.stages("count"):
+            check_codable(against, images.rasters[0])
             keep = images.can_keep(options)
             counted = count(images.rasters, options, images.run, keep=keep)
             check_room(wanted[-1], masked=counted.masked, colors=len(counted.colors))
@@ -128,7 +147,10 @@ def sweep(
         found = [trial for trial, _ in trials]
         with images.stages("sample"):
             images.stages.pixels = 0
-            pixels, taken = _sampled(counted, found, sample, images.run)
+            chunks = _sampled(counted, sample, images.run)
+            pixels = sum(int(part.shape[0] * part.shape[1]) for part, _ in chunks)
+            taken = _sizes(counted, found, chunks, images.run)
+            errors, rivals = _compared(counted, found, chunks, against, images.run)
     points = tuple(
         Point(
             k=trial.k,
@@ -139,8 +161,9 @@ def sweep(
             index_bytes=counted.index_bytes(trial.metrics),
             sample_bytes=size,
             seconds=seconds,
+            sample_mse=error,
         )
-        for (trial, seconds), size in zip(trials, taken, strict=True)
+        for (trial, seconds), size, error in zip(trials, taken, errors, strict=True)
     )
     raster, colors = counted.rasters[0], counted.colors
     return Sweep(
@@ -155,6 +178,7 @@ def sweep(
         options={**options.to_dict(), "window": options.window},
         sample_pixels=pixels,
         points=points,
+        rivals=rivals,
     )
 
 
@@ -186,24 +210,50 @@ def _timed(trials: Iterator[Trial]) -> Iterator[tuple[Trial, float]]:
 
 
 def _sampled(
-    counted: Counted, trials: Sequence[Trial], n: int, run: Callable[..., tuple[Any, ...]]
-) -> tuple[int, list[int | None]]:
-    """Pixels of some chunks, and the bytes that their indices take with each palette."""
+    counted: Counted, n: int, run: Callable[..., tuple[Any, ...]]
+) -> list[tuple[da.Array, da.Array | None]]:
+    """Read some chunks, once for all palettes and codecs: the pixels and the mask of each."""
     if n == 0:
-        return 0, [None] * len(trials)
+        return []
     raster = counted.rasters[0]
-    windows = sample_windows(raster.shape, n)
-    cut = [raster.window(*window) for window in windows]
+    cut = [raster.window(*window) for window in sample_windows(raster.shape, n)]
     flat = [part for pixels, mask in cut for part in (pixels, mask) if part is not None]
-    # Read once for all palettes.
     there = iter(run(*flat))
     kept = [(next(there), None if mask is None else next(there)) for _, mask in cut]
-    kept = [(pixels, mask if counted.masked else None) for pixels, mask in kept]
-    sizes: list[int | None] = [
-        sum(dask.compute(*run(*chunk_bytes(kept, trial.palette, counted.survey.space))))
-        for trial in trials
-    ]
-    return sum(int(pixels.shape[0] * pixels.shape[1]) for pixels, _ in kept), sizes
+    return [(pixels, mask if counted.masked else None) for pixels, mask in kept]
+
+
+def _sizes(
+    counted: Counted,
+    trials: Sequence[Trial],
+    chunks: Sequence[tuple[da.Array, da.Array | None]],
+    run: Callable[..., tuple[Any, ...]],
+) -> list[int | None]:
+    """Bytes that the indices of chunks take with each palette; None if there are no chunks."""
+    if not chunks:
+        return [None] * len(trials)
+    space = counted.survey.space
+    return [sum(dask.compute(*run(*chunk_bytes(chunks, t.palette, space)))) for t in trials]
+
+
+def _compared(
+    counted: Counted,
+    trials: Sequence[Trial],
+    chunks: Sequence[tuple[da.Array, da.Array | None]],
+    against: Sequence[str],
+    run: Callable[..., tuple[Any, ...]],
+) -> tuple[Sequence[float | None], tuple[Rival, ...]]:
+    """Errors of the palettes on some chunks, and what other codecs make of these."""
+    if not against:
+        return [None] * len(trials), ()
+    space = counted.survey.space
+    peak = counted.colors.high - counted.colors.low
+    errors = [measure_palette(chunks, trial.palette, space, run) for trial in trials]
+    rivals = measure_rivals(chunks, against, peak, run)
+    if "png" in against:
+        palettes = [(t.k, t.palette, error) for t, error in zip(trials, errors, strict=True)]
+        rivals += palette_pngs(chunks, palettes, space, peak, run)
+    return errors, tuple(rivals)
 
 
 def _checked_ks(ks: object) -> list[int]:
@@ -214,8 +264,14 @@ def _checked_ks(ks: object) -> list[int]:
     return sorted({check_k(k) for k in listed})
 
 
-def _check_sample(sample: Any) -> None:
+def _checked_sample(sample: Any, against: Sequence[str]) -> int:
+    if sample is None:
+        return WIDEST if against else 4
     whole = isinstance(sample, int | np.integer) and not isinstance(sample, bool)
     if not whole or sample < 0:
         msg = f"sample is a number of chunks to measure on, 0 for none; got {sample!r}"
         raise ParameterError(msg)
+    if against and not sample:
+        msg = f"codecs are compared on a sample, and sample=0 is none; give 1 or more, or {WIDEST}"
+        raise ParameterError(msg)
+    return int(sample)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def sample_windows(shape: tuple[int, int], n: int) -> list[tuple[slice, slice]]:
-    """Choose some of the chunks that the indices of an image are stored in.
+def sample_windows(shape: tuple[int, int], n: int, side: int = CHUNK) -> list[tuple[slice, slice]]:
+    """Choose some of the chunks that the indices of an image are stored in, or of other squares.
 
     By the size of the image alone, spread over all of it: multiples of the golden ratio are, how
     ever many are taken.
@@ -38,6 +38,8 @@ def sample_windows(shape: tuple[int, int], n: int) -> list[tuple[slice, slice]]:
         Rows and columns of the image.
     n : int
         How many; all if there are no more.
+    side : int, default 1024
+        Side of a square in pixels.
 
     Returns
     -------
@@ -50,16 +52,16 @@ def sample_windows(shape: tuple[int, int], n: int) -> list[tuple[slice, slice]]:
     [(slice(0, 1024, None), slice(18432, 19456, None))]
     """
     height, width = shape
-    columns = ceil_div(width, CHUNK)
-    total = ceil_div(height, CHUNK) * columns
+    columns = ceil_div(width, side)
+    total = ceil_div(height, side) * columns
     chosen: set[int] = set(range(total)) if n >= total else set()
     place = GOLDEN / 2
     while len(chosen) < min(n, total):
         chosen.add(int(place * total))
         place = (place + GOLDEN) % 1
-    corners = [(CHUNK * (i // columns), CHUNK * (i % columns)) for i in sorted(chosen)]
+    corners = [(side * (i // columns), side * (i % columns)) for i in sorted(chosen)]
     return [
-        (slice(top, min(top + CHUNK, height)), slice(left, min(left + CHUNK, width)))
+        (slice(top, min(top + side, height)), slice(left, min(left + side, width)))
         for top, left in corners
     ]
 
