@@ -146,9 +146,7 @@ class Sweep:
         Returns
         -------
         float or None
-            In dB, to hold against `sample_psnr`. Between the qualities that were tried it is linear
-            in the logarithm of the bytes; infinite if they are enough without loss; None if
-            they are fewer than the codec takes at the least quality tried, or nothing was measured.
+            In dB, to hold against `sample_psnr`; see `kmdask.rivals.psnr_at`.
         """
         if point.sample_bytes is None:
             return None
@@ -193,11 +191,12 @@ class Sweep:
         """
         text = io.StringIO()
         # As floats they are written to the last digit, infinity too.
-        rows = [
-            {**row, "psnr": each.psnr}
-            for each, row in zip(
-                (*self.points, *self.rivals), (*self.rows(), *self.rival_rows()), strict=True
-            )
+        rows: list[dict[str, Any]] = [
+            *(
+                {**row, "psnr": each.psnr}
+                for row, each in zip(self.rows(), self.points, strict=True)
+            ),
+            *(asdict(rival) for rival in self.rivals),
         ]
         names = [*self.rows()[0], "codec", "quality"]
         lines = csv.DictWriter(text, names, restval="", lineterminator="\n")
@@ -240,8 +239,6 @@ class Sweep:
         >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, 7, 0.1)
         >>> table = Sweep("a.tif", (8, 8, 1), "uint8", 64, 9, True, 255.0, 0, {}, 64, (point,))
         >>> figure = table.plot("rates.png")
-        >>> figure.axes[0].get_ylabel()
-        'PSNR in dB'
         """
         from kmdask.plotting.curves import draw_sweep
         from kmdask.plotting.sheets import save

@@ -18,15 +18,9 @@ from kmdask.palette import check_room
 from kmdask.progress import Progress, chosen
 from kmdask.rates import Point, Sweep
 from kmdask.reading.window import check_window
-from kmdask.rivals import (
-    WIDEST,
-    check_against,
-    check_codable,
-    measure_palette,
-    measure_rivals,
-    palette_pngs,
-)
+from kmdask.rivals import WIDEST, check_against, check_codable
 from kmdask.targets import KS
+from kmdask.writing.rival_files import measure_palette, measure_rivals, palette_pngs
 from kmdask.writing.sampled import chunk_bytes, sample_windows
 
 if TYPE_CHECKING:

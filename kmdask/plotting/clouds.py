@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from kmdask.plotting.panels import head
 from kmdask.plotting.sheets import INK, LINES, MUTED
@@ -56,6 +57,7 @@ def draw_cloud(
     pixel_colors = image.display.paint(values, numbers) / 255
     entry_colors = image.colormap.rgb[shown] / 255
     bands = len(numbers)
+    axes: Any
     if bands == 1:
         axes = _histogram(sheet, box, values, entries, image)
         heights = shares[shown]
@@ -63,16 +65,17 @@ def draw_cloud(
         axes.scatter(entries[:, 0], heights, c=entry_colors, edgecolors=INK, linewidths=0.9, s=50,
                      zorder=3, clip_on=False)  # fmt: skip
         return
+    flat: dict[str, Any] = {}
     if bands == 3:
-        axes: Any = _room_of_three(sheet, box, np.concatenate([values, entries]), image)
+        axes, inside = _room_of_three(sheet, box, values, entries, image)
+        values, pixel_colors = values[inside], pixel_colors[inside]
+        flat = {"depthshade": False}
     else:
         axes, values, entries = _plane(sheet, box, values, entries, image)
-    pixels = {"s": 5, "alpha": 0.5, "lw": 0}
-    marks = {"s": sizes, "edgecolors": INK, "linewidths": 0.9 if len(shown) <= 64 else 0.5}
-    if bands == 3:
-        pixels["depthshade"] = marks["depthshade"] = False
-    axes.scatter(*values.T, c=pixel_colors, zorder=1, **pixels)
-    axes.scatter(*entries.T, c=entry_colors, zorder=2, **marks)
+    line = 0.9 if len(shown) <= 64 else 0.5
+    axes.scatter(*values.T, c=pixel_colors, s=5, alpha=0.5, lw=0, zorder=1, **flat)
+    axes.scatter(*entries.T, c=entry_colors, s=sizes, edgecolors=INK, linewidths=line, zorder=2,
+                 **flat)  # fmt: skip
 
 
 def _histogram(
@@ -101,16 +104,20 @@ def _room_of_three(
     sheet: Sheet,
     box: tuple[float, float, float, float],
     values: npt.NDArray[np.float64],
+    entries: npt.NDArray[np.float64],
     image: CompressedImage,
-) -> Any:
-    """Axes for three bands."""
+) -> tuple[Any, npt.NDArray[np.bool_]]:
+    """Axes for three bands, and which pixels are inside: nothing cuts off what is not."""
     left, top, width, height = box
     # Entries are drawn over pixels, wherever they are.
     axes: Any = sheet.place(left, top, width, height, projection="3d", computed_zorder=False)
     axes.set_box_aspect((1, 1, 1), zoom=0.96)
     axes.view_init(elev=22, azim=-58)
+    inside = np.ones(len(values), bool)
     for i, axis in enumerate((axes.xaxis, axes.yaxis, axes.zaxis)):
-        low, high = _limits(values[:, i])
+        low, high = _limits(np.concatenate([values, entries])[:, i])
+        low, high = min(low, entries[:, i].min()), max(high, entries[:, i].max())
+        axis.set_major_locator(MaxNLocator(4))
         if image.palette.displayable:
             low, high = 0.0, 255.0
             axis.set_ticks([0, 128, 255])
@@ -120,7 +127,8 @@ def _room_of_three(
         axis.set_pane_color("#f7f8fa")
         axis._axinfo["grid"].update(color=LINES, linewidth=0.6)  # noqa: SLF001  no other way
         axis.line.set_color(MUTED)
-    return axes
+        inside &= (values[:, i] >= low) & (values[:, i] <= high)
+    return axes, inside
 
 
 def _plane(

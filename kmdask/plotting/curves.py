@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -81,7 +81,14 @@ def _line(
 ) -> None:
     """Draw what one codec does: a line where it loses something, a marker on top where not."""
     color, marker = RIVALS[codec]
-    style = {"color": color, "marker": marker, "ms": 5, "mew": 1.2, "zorder": 4, "clip_on": False}
+    style: dict[str, Any] = {
+        "color": color,
+        "marker": marker,
+        "ms": 5,
+        "mew": 1.2,
+        "zorder": 4,
+        "clip_on": False,
+    }
     lossy = [(x, y) for x, y in points if math.isfinite(y)]
     name = f"{NAMES[codec]}{' of the indices' if of_indices else ''}"
     if lossy:

@@ -93,10 +93,12 @@ def _opened(image: CompressedImage, given: Any) -> Original:
 def _of_source(source: Source, bands: int) -> Original:
     height, width = source.shape
     small = height * width * sample_bytes(source) <= WHOLE
-    if plan_source(source).spool:
+    # Each window would decode all of one that is a single block.
+    single = source.block[0] >= height and source.block[1] >= width
+    if single or plan_source(source).spool:
         if not small:
             msg = (
-                f"{source.path!r} can only be decoded from its first row on, and takes more than "
+                f"{source.path!r} can only be decoded from its first row on or as a whole, and takes more than "
                 f"{WHOLE >> 20} MiB: too much for a picture; give a copy in tiles, or none"
             )
             raise ParameterError(msg)

@@ -84,7 +84,8 @@ def draw_crops(
     sheet: Sheet, left: float, top: float, crops: Sequence[Crop], *, side: float, peak: float
 ) -> None:
     """Draw crops side by side: above as they were, below as they are, then the error."""
-    worst = max(float(np.nanmax(crop.error)) for crop in crops)
+    # Of single pixels that are far off nothing else would be seen.
+    worst = float(np.nanpercentile(np.concatenate([crop.error.ravel() for crop in crops]), 99.8))
     norm = Normalize(0, worst or 1)
     for i, (letter, crop) in enumerate(zip("ABCDE", crops, strict=False)):
         psnr = psnr_of(crop.mse, peak)
@@ -158,13 +159,15 @@ def _letter(
 
 def _draw_scale(sheet: Sheet, left: float, top: float, norm: Normalize, worst: float) -> None:
     if not worst:
-        sheet.write(left, top, "there is no error in these windows", fontsize=8.5)
+        sheet.write(left, top, "next to no error in these windows", fontsize=8.5)
         return
     axes = sheet.place(left, top + 0.03, 1.6, 0.1)
     mappable = ScalarMappable(norm=norm, cmap=ERRORS)
     bar = sheet.colorbar(mappable, cax=axes, orientation="horizontal", ticks=[])
     bar.outline.set_visible(False)
-    told = f"from 0 to {_number(worst)}: the root of the mean squared difference of the bands"
+    told = (
+        f"from 0 to {_number(worst)} and more: the root of the mean squared difference of the bands"
+    )
     sheet.write(left + 1.72, top, told, fontsize=8.5)
 
 

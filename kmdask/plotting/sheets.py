@@ -51,7 +51,7 @@ class Sheet(Figure):
 
     def write(self, left: float, top: float, text: str, **kwargs: Any) -> None:
         """Write a line of text, by default small and grey, its upper left corner at a place."""
-        style = {"color": MUTED, "fontsize": 9, "va": "top", "ha": "left"}
+        style: dict[str, Any] = {"color": MUTED, "fontsize": 9, "va": "top", "ha": "left"}
         wide, tall = self.inches
         # Names of files may have dollars in them, which would begin a formula.
         self.text(left / wide, 1 - top / tall, text, parse_math=False, **style | kwargs)
