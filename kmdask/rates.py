@@ -185,10 +185,7 @@ class Sweep:
         return cls(**kept | {"shape": tuple(kept["shape"])})
 
     def to_csv(self) -> bytes:
-        """Return points and rivals as CSV, a line each under a line of names.
-
-        What is not there is empty, as is the codec of the points; an infinite PSNR is ``inf``.
-        """
+        """Return points and rivals as CSV under a line of names; an infinite PSNR is ``inf``."""
         text = io.StringIO()
         # As floats they are written to the last digit, infinity too.
         rows: list[dict[str, Any]] = [
@@ -261,8 +258,7 @@ class Sweep:
         Parameters
         ----------
         json, csv, plot : str or path-like, optional
-            What to write all of it to as JSON, as CSV, and as `plot` draws it (.png, .svg, .pdf):
-            paths or URLs.
+            Paths or URLs to write all of it to: as JSON, as CSV, and drawn as by `plot`.
         overwrite : bool, default False
             Whether to replace files that are there.
 

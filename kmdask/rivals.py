@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from kmdask.reading.raster import Raster
 
 LADDERS: dict[str, tuple[int | None, ...]] = {
-    "jpeg": (5, 15, 30, 50, 70, 85, 95),
-    "webp": (5, 25, 50, 75, 90, 98, None),
-    "jxl": (5, 25, 50, 70, 85, 95, None),
-    "avif": (5, 20, 40, 60, 80, 95),
+    "jpeg": (5, 15, 30, 50, 70, 85, 95, 99),
+    "webp": (5, 25, 50, 75, 90, 100, None),
+    "jxl": (5, 25, 50, 70, 85, 95, 99, None),
+    "avif": (5, 20, 40, 60, 80, 95, 99),
     "png": (None,),
 }
 """The qualities of each codec, of 100 as Pillow takes them, ascending; None is without loss."""
@@ -109,8 +109,9 @@ def psnr_at(rivals: Iterable[Rival], codec: str, size: float) -> float | None:
     Returns
     -------
     float or None
-        In dB; infinite if the bytes are enough without loss. Between its best lossy quality and
-        those it is that of this quality. None if it takes more bytes at the least quality.
+        In dB; infinite if the bytes are enough without loss. With more bytes than its best lossy
+        quality takes it is that of this quality: a lower bound. None if it takes more bytes at the
+        least quality.
 
     Examples
     --------

@@ -83,8 +83,8 @@ def sweep(
         "zstd"; 0 for none. By default 4, or 8 if there are other codecs to compare with.
     against : sequence of str, default ()
         Other codecs to compare with on these chunks: "jpeg", "webp", "jxl" (with the extra
-        "codecs"), "avif", each at up to seven qualities, for one or three bands of 8 bits; and
-        "png", which codes the indices of up to 256 entries. JPEG XL takes some 4 s of a core for a
+        "codecs"), "avif", each at six to eight qualities, for one or three bands of 8 bits; and
+        "png", which codes the indices of up to 256 entries. JPEG XL takes some 5 s of a core for a
         chunk, AVIF as many, the others half a second.
     client, progress : optional
         As for `kmdask.compress`.

@@ -50,10 +50,10 @@ def images(figure):
     ("shape", "dtype", "k", "missing"),
     [
         ((1, 1, 3), "u1", 1, False),
-        ((200, 300, 1), "u1", 4, False),
+        ((60, 90, 1), "u1", 4, False),
         ((90, 70, 2), "f4", 6, True),
-        ((300, 40, 3), "u1", 16, True),
-        ((33, 700, 3), "u2", 300, False),
+        ((200, 30, 3), "u1", 16, True),
+        ((33, 400, 3), "u2", 300, False),
         ((60, 80, 13), "u2", 5, True),
         ((1, 900, 4), "i2", 1, False),
     ],
@@ -164,7 +164,7 @@ def test_what_is_read_is_bounded(bundle, scene, write_raster, tmp_path, monkeypa
         return plain(self, rows, columns)
 
     totals = []
-    for size in (1536, 3072):
+    for size in (1536, 2048):
         path = tmp_path / f"{size}.tif"
         pixels = np.tile(scene(256, 256), (size // 256, size // 256, 1))
         write_raster(path, pixels, tiled=True, blockxsize=256, blockysize=256)
@@ -187,7 +187,7 @@ def test_originals_that_are_no_original(bundle, scene, write_raster, tmp_path, m
         image.plot("nowhere.tif")
     monkeypatch.setattr(originals, "WHOLE", 1000)
     path = write_raster(tmp_path / "a.png", scene(40, 50), driver="PNG")
-    with pytest.raises(ParameterError, match="can only be decoded from its first row on"):
+    with pytest.raises(ParameterError, match="can only be decoded as a whole"):
         image.plot(path)
 
 
