@@ -21,6 +21,8 @@ from .fitting.colors import WeightedColors as WeightedColors
 from .fitting.fit import fit_palette as fit_palette
 from .fitting.kmeans import KMeans as KMeans
 from .fitting.refine import refine_centers as refine_centers
+from .fitting.space import LinearSpace as LinearSpace
+from .fitting.space import Oklab as Oklab
 from .fitting.space import Space as Space
 from .fitting.survey import Survey as Survey
 from .fitting.survey import count_colors as count_colors
