@@ -60,7 +60,7 @@ def test_exact_images_have_infinite_psnr():
     palette = Palette(np.array([[3, 2, 1]], np.uint8))
     image = da.from_array(np.full((4, 5, 3), [3, 2, 1], np.uint8))
     measured = measure(count_colors(image), palette)
-    assert measured == Metrics(mse=0.0, shares=(1.0,))
+    assert measured == Metrics(mse=0.0, shares=(1.0,), delta_e=0.0)
     assert measured.psnr == math.inf
     assert type(measured.mse) is float
 
