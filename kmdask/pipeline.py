@@ -117,10 +117,9 @@ def compress(
     pca : int, optional
         Compare colours by this many principal components of the (weighted) bands.
     space : {"rgb", "oklab"}, default "rgb"
-        Where colours are compared: by their bands, or as they are seen, in OKLab [2]_. That is for
-        images of three 8-bit bands, taken for red, green and blue of sRGB in this order, and goes
-        with no `scale` or `pca`. PSNR, also as a target, stays that of the bands, and is lower; the
-        report's `delta_e` tells what is seen. Each process needs up to a second more for its table.
+        Where colours are compared: by their bands or, of three 8-bit bands taken for red, green and
+        blue of sRGB, as they are seen, in OKLab [2]_, without `scale` or `pca`. PSNR, also as a
+        target, stays that of the bands, and becomes lower; `Report.delta_e` is what is seen.
     refine : int or "converge", default 2
         Steps of k-means over all pixels after the fit to their colours, where these are too many
         to be counted one by one; each is one pass over the image. Of no effect on up to three

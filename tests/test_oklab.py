@@ -136,6 +136,12 @@ def test_what_srgb_cannot_show_is_clipped():
     np.testing.assert_allclose(linear(values), light.clip(0, 1), atol=5e-3)
 
 
+def test_what_is_no_number_stays_so():
+    rows = np.array([[np.nan, 3, 5], [1, 2, 3]])
+    for turned in (to_oklab(rows), from_oklab(rows)):
+        assert np.isnan(turned).any(axis=1).tolist() == [True, False]
+
+
 # Encoding
 
 

@@ -61,6 +61,12 @@ FROM_CONES = (
 
 
 @kernel
+def _clipped(value: float, high: float) -> float:
+    """Clip a number to between 0 and another; what is not a number stays so."""
+    return 0.0 if value < 0.0 else high if value > high else value
+
+
+@kernel
 def _closer(x: float, root: float, degree: int) -> float:
     """Take a step of Halley's method to a root of x: three times as many digits are right [3]_."""
     power = root
@@ -100,7 +106,7 @@ def _light(value: float) -> float:
 @kernel
 def _value(light: float) -> float:
     """Undo `_light`; clip what is below 0 or above 1."""
-    light = min(max(light, 0.0), 1.0)
+    light = _clipped(light, 1.0)
     if light <= 0.0031308:
         return 255.0 * 12.92 * light
     # To the power of 5/12: the cube root of that of 5/4.
@@ -143,8 +149,8 @@ def to_oklab(colors: Floats) -> Floats:
         part, out = colors[start : start + STRIP], result[start : start + STRIP]
         for i in range(part.shape[0]):
             for j in range(3):
-                value = min(max(part[i, j], 0.0), 255.0)
-                floor = int(value)
+                value = _clipped(part[i, j], 255.0)
+                floor = int(value) if value >= 0.0 else 0
                 light[j, i] = whole[floor] if floor == value else _light(value)
         _mix(TO_CONES, light, cones)
         for j in range(3):
