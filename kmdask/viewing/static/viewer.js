@@ -231,6 +231,7 @@ function describe() {
 }
 
 async function start() {
+  const asked = location.hash;
   describe();
   arrange("alone");
   const page = new Bokeh.Document();
@@ -239,7 +240,7 @@ async function start() {
   // Only now: tiles are not to be asked for before it is known which.
   if (view.original?.state === "ready") addOriginal();
   else if (view.original?.state === "making") await awaitOriginal();
-  goTo(location.hash);
+  goTo(asked);
   plots[1].renderers = [compressed];
   listen();
   strip(view, (index) => {
