@@ -78,7 +78,6 @@ def pixel_lengths(georef: Georef, shape: tuple[int, int]) -> list[list[float]] |
     Parameters
     ----------
     georef : Georef
-        With a transform and a coordinate reference system.
     shape : tuple of int
         Rows and columns of the image.
 
@@ -86,7 +85,7 @@ def pixel_lengths(georef: Georef, shape: tuple[int, int]) -> list[list[float]] |
     -------
     list of 9 lists of 9 floats, or None
         At points evenly from the first row to the last, and the first column to the last. None if
-        the system has no ellipsoid, or no point is on it.
+        nothing says where the image is, the system has no ellipsoid, or no point is on it.
 
     Examples
     --------
@@ -99,9 +98,11 @@ def pixel_lengths(georef: Georef, shape: tuple[int, int]) -> list[list[float]] |
     from pyproj import CRS, Transformer
     from pyproj.exceptions import ProjError
 
+    if georef.crs_wkt is None or georef.transform is None:
+        return None
     crs = CRS.from_wkt(georef.crs_wkt)
     geod, base = crs.get_geod(), crs.geodetic_crs
-    if geod is None or base is None or georef.transform is None:
+    if geod is None or base is None:
         return None
     rows, columns = np.meshgrid(*(np.linspace(0, size, STEPS) for size in shape), indexing="ij")
     a, b, c, d, e, f = georef.transform
@@ -118,7 +119,5 @@ def pixel_lengths(georef: Georef, shape: tuple[int, int]) -> list[list[float]] |
     if np.isnan(metres).all():
         return None
     # A scene of a whole disc has corners beside the Earth.
-    lengths: list[list[float]] = np.where(
-        np.isnan(metres), np.nanmedian(metres), metres
-    ).tolist()
+    lengths: list[list[float]] = np.where(np.isnan(metres), np.nanmedian(metres), metres).tolist()
     return lengths

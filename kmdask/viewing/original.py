@@ -16,6 +16,7 @@ from kmdask.errors import ParameterError, writing
 from kmdask.graphs import over_chunks
 from kmdask.options import Options
 from kmdask.reading.raster import found_at
+from kmdask.reading.window import check_window
 from kmdask.viewing.page import GROUND
 from kmdask.writing.levels import pyramid
 
@@ -72,7 +73,7 @@ class Original:
             k=1,
             bands=image.display.bands,
             nodata=missing.pop() if len(missing) == 1 else None,
-            window=image.report.window,
+            window=check_window(image.report.window),
         )
 
     def check_shape(self, shape: tuple[int, int]) -> None:

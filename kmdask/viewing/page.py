@@ -79,7 +79,7 @@ def describe(image: CompressedImage, original: Mapping[str, Any] | None) -> dict
         "facts": {
             "colours": f"{len(image.palette):,}",
             "PSNR": quality,
-            "smaller than raw": f"{report.ratio_raw:.1f} ×",
+            "times smaller than raw": f"{report.ratio_raw:.1f}",
             "bits per pixel": f"{report.bits_per_pixel:.2f}",
         },
         "palette": _palette(image),
@@ -100,4 +100,5 @@ def _palette(image: CompressedImage) -> dict[str, Any] | None:
         "colors": image.colormap.hex,
         "values": image.palette.colors.tolist(),
         "shares": list(image.report.shares),
+        "of": "pixels" if image.nodata is None else "valid pixels",
     }

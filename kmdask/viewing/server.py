@@ -91,7 +91,7 @@ class Server:
     """
 
     def __init__(self, site: Site, port: int = 0) -> None:
-        if not isinstance(port, int) or not 0 <= port < 1 << 16:
+        if port not in range(1 << 16):
             raise ParameterError(f"port is a number from 0, for any, to 65535; got {port!r}")
         try:
             self._http = _Http((LOOPBACK, port), site)
@@ -131,10 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:  # noqa: N802  http.server's name
+    def do_GET(self) -> None:
         self._answer()
 
-    def do_HEAD(self) -> None:  # noqa: N802  http.server's name
+    def do_HEAD(self) -> None:
         self._answer()
 
     def _answer(self) -> None:

@@ -29,7 +29,7 @@ export function strip(view, shown) {
       swatch.ariaSelected = each === kept;
     });
     bar.classList.toggle("some", index !== null);
-    entry.replaceChildren(...(index === null ? [hint] : told(palette, index, view)));
+    entry.replaceChildren(...(index === null ? [hint] : told(palette, index)));
     shown(index);
   };
   const indexOf = (event) => event.target.dataset?.index && Number(event.target.dataset.index);
@@ -54,7 +54,7 @@ export function strip(view, shown) {
   show(null);
 }
 
-function told(palette, index, view) {
+function told(palette, index) {
   const swatch = document.createElement("b");
   swatch.style.background = palette.colors[index];
   const values = palette.values[index].map(
@@ -65,7 +65,7 @@ function told(palette, index, view) {
   const parts = [
     `entry ${index}`,
     palette.colors[index],
-    `${(100 * share).toPrecision(3)} % of ${view.pixels}`,
+    `${(100 * share).toPrecision(3)} % of ${palette.of}`,
     values.join("  "),
     same ? `looks the same as ${same} other${same > 1 ? "s" : ""}` : "",
   ];
@@ -78,11 +78,17 @@ function told(palette, index, view) {
 
 /** Set the filter that keeps one colour, as "#rrggbb"; return the CSS that applies it. */
 export function only(color) {
-  const channels = document.querySelectorAll("#only feComponentTransfer > *");
-  channels.forEach((channel, band) => {
-    const light = parseInt(color.slice(1 + 2 * band, 3 + 2 * band), 16);
-    const table = Array.from({ length: 256 }, (_, value) => (value === light ? 1 : 0));
+  const light = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  document.querySelectorAll("#only feComponentTransfer > *").forEach((channel, band) => {
+    const table = Array.from({ length: 256 }, (_, value) => (value === light[band] ? 1 : 0));
     channel.setAttribute("tableValues", table.join(" "));
   });
+  // Dark pixels are seen among light ones, and light ones among dark ones.
+  const grey = `.07 .14 .04 0 ${luma(light) < 90 ? 0.66 : 0.06}`;
+  document.getElementById("fade").setAttribute("values", `${grey} ${grey} ${grey} 0 0 0 1 0`);
   return "url(#only)";
+}
+
+function luma([red, green, blue]) {
+  return 0.299 * red + 0.587 * green + 0.114 * blue;
 }

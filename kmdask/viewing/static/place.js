@@ -22,12 +22,13 @@ export function places(view) {
     /** A round length no longer than the bar may be: pixels of the screen, and what to call it. */
     bar({ x, y, scale }) {
       const metre = this.metres(x, y);
+      // Coordinates without an ellipsoid have units of their own, and no coordinates are pixels.
       const unit = metre ?? (georef && !georef.geographic ? step(georef) : 1);
       const longest = BAR * scale * unit;
       const power = 10 ** Math.floor(Math.log10(longest));
       const round = [5, 2, 1].find((digit) => digit * power <= longest) * power;
-      const called =
-        metre !== null ? length(round) : `${number(round)} ${georef?.unit && unit !== 1 ? georef.unit : unit === 1 ? "px" : "units"}`;
+      const name = georef && !georef.geographic ? georef.unit || "units" : "px";
+      const called = metre === null ? `${Number(round.toPrecision(1)).toLocaleString("en")} ${name}` : length(round);
       return { pixels: round / unit / scale, called };
     },
 
@@ -47,8 +48,7 @@ function step({ transform: [a, , , d] }) {
 }
 
 function number(value, digits = 0) {
-  const fixed = { minimumFractionDigits: digits, maximumFractionDigits: digits };
-  return value.toLocaleString("en", value < 1 && digits === 0 ? {} : fixed);
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 function length(metres) {

@@ -214,7 +214,6 @@ function describe() {
   const pixels = (view.width * view.height) / 1e6;
   const number = (value) => value.toLocaleString("en");
   const mega = pixels >= 1000 ? `${(pixels / 1000).toFixed(2)} gigapixels` : `${pixels.toFixed(pixels < 10 ? 2 : 0)} megapixels`;
-  view.pixels = "pixels";
   document.querySelector(".title p").textContent =
     `${number(view.width)} × ${number(view.height)} · ${mega} · ${view.kind}`;
   document.getElementById("facts").append(
