@@ -101,7 +101,7 @@ def export_view(
     overwrite: bool = False,
     client: Connection = None,
     progress: Progress | bool | None = None,
-) -> None:
+) -> Place:
     """Write the page of `view` into a folder that any web server can serve as it is.
 
     With all tiles, those of the original too: the folder needs neither kmdask nor the bundle.
@@ -112,10 +112,17 @@ def export_view(
         A bundle with tiles.
     folder : str or path-like
         What to write, a folder or a URL of an object store. It appears when it is complete.
-    original, client, progress : optional
+    original : optional
         As for `view`.
     overwrite : bool, default False
         Whether to replace a view that was exported there before; nothing else is.
+    client, progress : optional
+        As for `view`.
+
+    Returns
+    -------
+    Path or UPath
+        The folder.
 
     Raises
     ------
@@ -129,9 +136,8 @@ def export_view(
     >>> import kmdask
     >>> scene = np.tile(np.arange(256, dtype=np.uint8), (100, 1))
     >>> result = kmdask.compress(scene, k=4, out="ramp.kmdask")
-    >>> kmdask.export_view(result, "ramp-page", original=scene)
-    >>> import os
-    >>> sorted(name for name in os.listdir("ramp-page") if "." not in name)
+    >>> page = kmdask.export_view(result, "ramp-page", original=scene)
+    >>> sorted(path.name for path in page.iterdir() if path.is_dir())
     ['compressed', 'original']
     """
     image = _with_tiles(path)
@@ -146,6 +152,7 @@ def export_view(
             with tempfile.TemporaryDirectory(prefix="kmdask-view-") as scratch:
                 there = partial / ORIGINAL
                 found.write(there, Path(scratch), client or Local(), chosen(progress))
+    return out
 
 
 def _with_tiles(path: str | os.PathLike[str] | CompressedImage) -> CompressedImage:
