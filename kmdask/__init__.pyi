@@ -45,6 +45,9 @@ from .saved_palette import SavedPalette as SavedPalette
 from .sweeping import sweep as sweep
 from .verify import Problem as Problem
 from .verify import verify as verify
+from .viewing.served import View as View
+from .viewing.show import export_view as export_view
+from .viewing.show import view as view
 from .writing.levels import Level as Level
 from .writing.levels import pyramid as pyramid
 
