@@ -29,6 +29,7 @@ from kmdask.cli_plot import plot
 from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.cli_show import show
 from kmdask.cli_sweep import sweep
+from kmdask.cli_view import view
 from kmdask.errors import ParameterError
 
 EXAMPLES = """\b
@@ -36,6 +37,7 @@ Examples:
   kmdask compress scene.tif -k 16            writes scene.kmdask/
   kmdask info scene.kmdask                   says what is in it
   kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
+  kmdask view scene.kmdask                   shows it beside the original in the browser
   kmdask sweep scene.tif                     says what 2 to 256 colours cost and give
   kmdask plot scene.kmdask                   draws it beside scene.tif
   kmdask compress scene.tif --psnr 35        takes as many colours as 35 dB need
@@ -119,6 +121,7 @@ def fit(
 
 main.add_command(sweep)
 main.add_command(plot)
+main.add_command(view)
 
 
 @main.command()

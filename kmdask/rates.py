@@ -55,8 +55,10 @@ class Point:
     """Wall time of the fit; no part of comparisons."""
 
     sample_mse: float | None = None
-    """Mean squared error over the valid pixels of the sampled chunks; None unless it was compared
-    with other codecs on these."""
+    """Mean squared error on the sampled chunks alone; None without other codecs."""
+
+    delta_e: float | None = None
+    """Mean ΔEOK, how large the error looks, of three bands of 8 bits; else None. See `Metrics`."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,11 @@ class Sweep:
     """Pixels of the sampled chunks, those that are missing among them; 0 without a sample."""
 
     points: tuple[Point, ...]
-    """A point for each number of colours, ascending. The error never rises from one to the next."""
+    """A point for each number of colours, ascending. From one to the next the error never rises:
+    `Point.mse`, or `Point.delta_e` where colours are compared in OKLab."""
 
     rivals: tuple[Rival, ...] = ()
-    """What other codecs make of the sampled chunks: each in the order of its qualities."""
+    """What other codecs make of the sampled chunks."""
 
     @property
     def knee(self) -> Point:

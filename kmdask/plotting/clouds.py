@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from kmdask.plotting.looks import display
 from kmdask.plotting.panels import head
 from kmdask.plotting.sheets import INK, LINES, MUTED
 
@@ -53,10 +54,9 @@ def draw_cloud(
     entries = image.palette.colors[shown].astype(np.float64)
     sizes = SMALLEST + (LARGEST - SMALLEST) * np.sqrt(shares[shown] / max(shares.max(), 1e-9))
     sizes *= min(1.0, (40 / len(shown)) ** 0.5)
-    numbers = [band.number for band in image.bands]
-    pixel_colors = image.display.paint(values, numbers) / 255
+    pixel_colors = display(image, values) / 255
     entry_colors = image.colormap.rgb[shown] / 255
-    bands = len(numbers)
+    bands = image.shape[2]
     axes: Any
     if bands == 1:
         axes = _histogram(sheet, box, values, entries, image)

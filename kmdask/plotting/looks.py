@@ -122,11 +122,16 @@ def paint(
     image: CompressedImage, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.uint8]:
     """Show pixels of shape (y, x, band) in 8-bit colours, as the bundle's tiles do."""
-    # What is not finite is not valid.
-    finite = np.where(valid[:, :, None], values, 0)
-    colors = np.array(image.display.paint(finite, [band.number for band in image.bands]))
+    colors = display(image, values).copy()
     colors[~valid] = BACKGROUND
     return colors
+
+
+def display(image: CompressedImage, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return the colours, of shape (..., 3), of values of shape (..., band)."""
+    numbers = [band.number for band in image.bands]
+    shown = values[..., [numbers.index(band) for band in image.display.bands]]
+    return np.broadcast_to(image.display.paint(shown), (*values.shape[:-1], 3))
 
 
 def _crop(

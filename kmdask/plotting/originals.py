@@ -98,8 +98,9 @@ def _of_source(source: Source, bands: int) -> Original:
     if single or plan_source(source).spool:
         if not small:
             msg = (
-                f"{source.path!r} can only be decoded as a whole or from its first row on, and takes "
-                f"more than {WHOLE >> 20} MiB: too much for a picture; give a copy in tiles, or none"
+                f"{source.path!r} can only be decoded as a whole or from its first row on, and "
+                f"takes more than {WHOLE >> 20} MiB: too much for a picture; give a copy in tiles, "
+                "or none"
             )
             raise ParameterError(msg)
         held = np.empty((height, width, bands), source.dtype)
