@@ -178,6 +178,7 @@ compressing = options(
         help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
     ),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
+    click.option("--no-ssim", is_flag=True, help="Leave the structural similarity out."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
     connecting,
     click.option(

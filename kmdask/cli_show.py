@@ -28,7 +28,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         "image": f"{width} x {height}, {_bands(bands)} of {report.dtype}"
         + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
         "colours": _colors(report),
-        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}",
+        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}" + _judged(report),
         "size": f"{size_told(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
         + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
@@ -77,6 +77,12 @@ def _colors(report: Report) -> str:
         return f"{used}, fitted to {', '.join(report.palette['sources'])}"
     groups = "" if report.exact_colors else "groups of them "
     return f"{report.colors:,} {groups}in the source, {used}"
+
+
+def _judged(report: Report) -> str:
+    """What older bundles do not say."""
+    ssim = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
+    return ssim + ("" if report.max_error is None else f", largest error {report.max_error:.4g}")
 
 
 def _bands(bands: int) -> str:

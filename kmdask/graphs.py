@@ -144,9 +144,7 @@ def over_chunks(
     if finish is not None:
         merged = block_names(f"{stage}-finish", token, len(names))
         around = _neighbours(names, int(first.numblocks[1]))
-        graph |= {
-            key: (finish, *four, *sent) for key, four in zip(merged, around, strict=True)
-        }
+        graph |= {key: (finish, *four, *sent) for key, four in zip(merged, around, strict=True)}
     root, merging = merge_tasks(merge, merged, "merge")
     ticks = block_names(f"{stage}-done", token, len(names))
     graph |= merging | {tick: (_tick, name) for tick, name in zip(ticks, names, strict=True)}

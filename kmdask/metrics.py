@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
+from scipy.special import entr
 
 from kmdask.fitting.search import prepared
 from kmdask.graphs import over_chunks
@@ -22,6 +23,8 @@ from kmdask.kernels.nearest import nearest_pixels
 from kmdask.pixels import ALL_VALID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import dask.array as da
     import numpy.typing as npt
     from dask.delayed import Delayed
@@ -48,10 +51,52 @@ class Metrics:
     pixels: int = field(default=0, compare=False, repr=False)
     """How many valid pixels there are."""
 
+    band_mse: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    """Mean squared error of each band."""
+
+    band_max_error: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    """The largest absolute error of each band."""
+
+    ssim: float | None = field(default=None, compare=False, repr=False)
+    """Mean structural similarity, from -1 to 1; None if nobody looked for it, or no window of
+    7 x 7 pixels is valid; see `kmdask.similarity`."""
+
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio in decibels; infinite without error."""
-        return 10 * math.log10(self.peak**2 / self.mse) if self.mse and self.peak else math.inf
+        return psnr_of(self.mse, self.peak)
+
+
+def psnr_of(mse: float, peak: float) -> float:
+    """Return the peak signal-to-noise ratio in decibels; infinite without error."""
+    return 10 * math.log10(peak**2 / mse) if mse and peak else math.inf
+
+
+def entropy_of(shares: Sequence[float], valid: float = 1.0) -> float:
+    """Return the entropy of indices in bits per pixel, that of missing pixels among them.
+
+    What a code would take on average that takes each index by itself: neighbours that are
+    alike, which make stored indices smaller, do not count.
+
+    Parameters
+    ----------
+    shares : sequence of float
+        The share of the valid pixels that has each palette entry.
+    valid : float, default 1.0
+        The share of all pixels that is valid.
+
+    References
+    ----------
+    C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
+    27 (1948) 379-423.
+
+    Examples
+    --------
+    >>> entropy_of((0.5, 0.5)), entropy_of((1.0,), valid=0.5)
+    (1.0, 1.0)
+    """
+    parts = np.append(valid * np.array(shares), 1 - valid)
+    return float(entr(parts).sum()) / math.log(2)
 
 
 def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = None) -> Metrics:
@@ -81,7 +126,7 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     Metrics(mse=4.0, shares=(0.75, 0.25), peak=255.0)
     """
     errors, _ = over_chunks(
-        "measure", _color_errors, _sum, [colors.colors, colors.counts], palette, space
+        "measure", _color_errors, merged, [colors.colors, colors.counts], palette, space
     )
     return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
 
@@ -107,7 +152,7 @@ def pixel_errors(
         Ones.
     """
     return over_chunks(
-        "measure", _pixel_errors, _sum, [pixels, indices], palette, receipts=receipts
+        "measure", _pixel_errors, merged, [pixels, indices], palette, receipts=receipts
     )
 
 
@@ -116,26 +161,38 @@ def metrics_of(errors: npt.NDArray[np.float64], bands: int, peak: float) -> Metr
 
     Parameters
     ----------
-    errors : float64 array of shape (band + k,)
-        The sum of squared differences of each band, then the pixels of each palette entry. In one
-        array, it adds up and is kept in a file.
+    errors : float64 array of shape (2, band + k)
+        The sum of squared differences of each band, then the pixels of each palette entry; under
+        the first the largest differences, then zeros. In one array, it is kept in a file.
     bands : int
     peak : float
         See `Metrics`.
     """
-    squared, counts = errors[:bands], errors[bands:]
+    squared, counts = errors[0, :bands], errors[0, bands:]
     pixels = int(counts.sum())
     return Metrics(
         mse=float(squared.sum()) / (max(pixels, 1) * bands),
         shares=tuple((counts / max(pixels, 1)).tolist()),
         peak=peak,
         pixels=pixels,
+        band_mse=tuple((squared / max(pixels, 1)).tolist()),
+        band_max_error=tuple(errors[1, :bands].tolist()),
     )
 
 
-def _sum(parts: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    total: npt.NDArray[np.float64] = np.sum(parts, axis=0)
-    return total
+def merged(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Merge errors: the first row of each is added up, of the second the largest is taken."""
+    rows = np.stack(parts, axis=1)
+    return np.stack([rows[0].sum(axis=0), rows[1].max(axis=0)])
+
+
+def with_largest(
+    added: npt.NDArray[np.float64], largest: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Put what adds up and what does not into one array, as `merged` takes it."""
+    rows = np.zeros((2, len(added)))
+    rows[0], rows[1, : len(largest)] = added, largest
+    return rows
 
 
 def _color_errors(
@@ -149,7 +206,8 @@ def _color_errors(
     nearest_pixels(colors[None], ALL_VALID, *prepared(entries, space), 0, labels)
     squared = (colors - entries[labels[0]]) ** 2
     pixels = np.bincount(labels[0], counts, len(palette))
-    return np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels])
+    added = np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels])
+    return with_largest(added, np.sqrt(squared.max(axis=0, initial=0)))
 
 
 def _pixel_errors(
@@ -157,5 +215,6 @@ def _pixel_errors(
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
     squared, counts = np.zeros(palette.bands), np.zeros(len(palette), np.int64)
-    add_errors(pixels, indices, entries, squared, counts)
-    return np.concatenate([squared, counts])
+    largest = np.zeros(palette.bands)
+    add_errors(pixels, indices, entries, squared, counts, largest)
+    return with_largest(np.concatenate([squared, counts]), largest)

@@ -58,6 +58,7 @@ def compress(
     window: Sequence[int] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     codec: str = "zstd",
+    ssim: bool = True,
     overwrite: bool = False,
     resume: bool = False,
     client: Connection = None,
@@ -138,6 +139,8 @@ def compress(
         compress, 15 to 70 megapixels a second and core, 4 where pixels repeat and 2 to 8 of 16-bit
         indices; decoding is 10 to 60 times as slow. Besides kmdask, zarr and xarray read it where
         kmdask is installed, and GDAL does not.
+    ssim : bool, default True
+        Whether the report has SSIM: 3 ns of a core a pixel and band of 8 bits, else 4 to 8.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
         store, where nothing can be renamed, once the palette is known.
@@ -253,7 +256,7 @@ def compress(
         staging.save(fitted, header, raster, stages.seconds, options.codec)
         with stages("write"):
             metrics, digests = write_outputs(
-                raster, fitted, formats=options.formats, staging=staging, run=run
+                raster, fitted, formats=options.formats, ssim=ssim, staging=staging, run=run
             )
         staging.finish(
             report_of(

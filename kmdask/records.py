@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from kmdask.errors import without_secrets
+from kmdask.metrics import entropy_of
 from kmdask.report import Report, versions
 from kmdask.writing.store import Header
 
@@ -67,5 +69,9 @@ def report_of(
         dashboard=dashboard,
         palette=None if options.palette is None else options.palette.origin,
         window=options.window,
+        band_mse=metrics.band_mse,
+        band_max_error=metrics.band_max_error,
+        ssim=metrics.ssim,
+        entropy=entropy_of(metrics.shares, metrics.pixels / math.prod(raster.shape)),
         asked=None if options.target is None else options.target.to_dict(),
     )

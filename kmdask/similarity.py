@@ -170,7 +170,7 @@ def _within(
     return part
 
 
-def _across(
+def _across(  # noqa: PLR0917  as `over_chunks` gives them
     part: npt.NDArray[np.void],
     right: npt.NDArray[np.void] | None,
     below: npt.NDArray[np.void] | None,
@@ -217,9 +217,7 @@ def _stacked(parts: Sequence[Arrays], axis: int) -> Arrays:
     ]
 
 
-def _sums(
-    arrays: Arrays, colors: npt.NDArray[Any] | None, scale: Scale
-) -> npt.NDArray[np.int64]:
+def _sums(arrays: Arrays, colors: npt.NDArray[Any] | None, scale: Scale) -> npt.NDArray[np.int64]:
     """Add up all windows within two images; see `similarity_of`."""
     first, second, valid = arrays
     assert first is not None and second is not None  # noqa: PT018, S101

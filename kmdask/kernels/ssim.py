@@ -7,8 +7,6 @@ IEEE's (``error_model``): a check for zero would keep loops from being vectorise
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -38,7 +36,7 @@ def add_similarities(
     second: npt.NDArray[np.generic],
     entries: npt.NDArray[np.generic],
     valid: npt.NDArray[np.uint8],
-    offset: np.generic,
+    offset: np.int32 | np.float64,
     exact: bool,  # noqa: FBT001  numba takes no keyword-only arguments
     c1: float,
     c2: float,
@@ -123,7 +121,7 @@ def _clear(state, similar):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 @njit(nogil=True, cache=True)
 def _total(similar):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    total = 0
+    total = np.int64(0)
     for x in range(similar.size):
         total += np.int64(similar[x] * 2.0**GRAIN)
     return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -10,6 +11,7 @@ from kmdask import storage
 from kmdask.encoding import encode
 from kmdask.errors import writing
 from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.similarity import palette_scale, similarities, similarity_of
 from kmdask.writing import store
 from kmdask.writing.cog import assemble_cog, write_cog_tiles
 from kmdask.writing.deepzoom import write_description, write_levels
@@ -36,6 +38,7 @@ def write_outputs(
     formats: Sequence[str],
     staging: Staging,
     run: Callable[..., tuple[Any, ...]],
+    ssim: bool = True,
 ) -> tuple[Metrics, dict[str, str]]:
     """Write everything, in one graph that reads each chunk once.
 
@@ -51,11 +54,13 @@ def write_outputs(
         Where to write, and what an earlier run has written already.
     run : callable
         Computes lazy collections on the cluster and returns them persisted.
+    ssim : bool, default True
+        Whether to look for the structural similarity.
 
     Returns
     -------
     metrics : Metrics
-        The error over all valid pixels.
+        The errors over all valid pixels.
     digests : dict
         As `kmdask.writing.digests.digests_of` returns them.
     """
@@ -79,7 +84,12 @@ def write_outputs(
     errors: tuple[Any, ...] = ()
     if fitted.metrics is None:
         errors = pixel_errors(raster.pixels, levels[0], palette, receipts)
-    done = run(*errors, *tiles, *writes)
+    scale = palette_scale(palette, fitted.peak)
+    sums: tuple[Any, ...] = ()
+    if ssim:
+        sums = similarities(raster.pixels, levels[0], scale, palette=palette, receipts=receipts)
+    done = run(*sums, *errors, *tiles, *writes)
+    similar, done = done[: len(sums)], done[len(sums) :]
     with writing(bundle):
         storage.sweep(bundle)
     digests = digests_of(bundle)
@@ -89,9 +99,12 @@ def write_outputs(
         digests[store.COG] = assemble_cog(
             bundle / store.COG, sizes, shapes, scratch, colormap=colormap, georef=raster.georef
         )
-    if fitted.metrics is not None:
-        return fitted.metrics, digests
-    return metrics_of(dask.compute(done[0])[0], palette.bands, fitted.peak), digests
+    metrics = fitted.metrics
+    if metrics is None:
+        metrics = metrics_of(dask.compute(done[0])[0], palette.bands, fitted.peak)
+    if ssim:
+        metrics = replace(metrics, ssim=similarity_of(dask.compute(similar[0])[0], scale))
+    return metrics, digests
 
 
 def sizes_of(raster: Raster, bundle: Place) -> dict[str, int]:
