@@ -140,7 +140,7 @@ def compress(
         indices; decoding is 10 to 60 times as slow. Besides kmdask, zarr and xarray read it where
         kmdask is installed, and GDAL does not.
     ssim : bool, default True
-        Whether the report has SSIM: 3 ns of a core a pixel and band of 8 bits, else 4 to 8.
+        Whether the report has SSIM: 4 ns of a core a pixel and band of 8 bits, else 5 to 9.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
         store, where nothing can be renamed, once the palette is known.
