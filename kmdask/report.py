@@ -116,6 +116,10 @@ class Report:
     entropy: float | None = None
     """Entropy of the indices in bits per pixel, that of invalid ones among them."""
 
+    delta_e: float | None = None
+    """Mean ΔEOK, how large the error looks, of three bands of 8 bits whose colours were counted;
+    else None. See `Metrics`."""
+
     @property
     def max_error(self) -> float | None:
         """The largest absolute error of any band of any valid pixel."""
