@@ -30,6 +30,7 @@ def header_of(raster: Raster, fitted: Fitted, options: Options) -> Header:
             **(options.to_dict() if given is None else given.options),
             "space": space,
             "shared": given is not None,
+            "smooth": options.smooth,
         },
     )
 
@@ -68,4 +69,5 @@ def report_of(
         palette=None if options.palette is None else options.palette.origin,
         window=options.window,
         asked=None if options.target is None else options.target.to_dict(),
+        smooth=options.smooth,
     )

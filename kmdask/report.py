@@ -101,6 +101,9 @@ class Report:
     asked: dict[str, Any] | None = None
     """What was asked for in place of `k`, as ``{"psnr": 35.0}``; None if `k` or a palette was."""
 
+    smooth: float = 0.0
+    """How much error pixels took for fewer bytes; see `kmdask.compress`."""
+
     @property
     def ratio_source(self) -> float:
         """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""
