@@ -13,6 +13,7 @@ from kmdask import Palette, ParameterError, encode
 from kmdask.chunks import TILE
 from kmdask.fitting.space import Space
 from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.options import Options
 from kmdask.smoothing import spacing
 
 DTYPES = ("uint8", "int16", "float32")
@@ -159,6 +160,11 @@ def test_what_is_no_smoothing(smooth):
         encode(da.zeros((4, 4, 1), np.uint8), palette, smooth=smooth)
     with pytest.raises(ParameterError, match="number from 0"):
         kmdask.compress(np.zeros((4, 4), np.uint8), 2, "a.kmdask", smooth=smooth)
+
+
+def test_it_is_part_of_what_is_asked():
+    assert repr(Options(4)) == repr(Options(4, smooth=0))
+    assert repr(Options(4)) != repr(Options(4, smooth=0.1))
 
 
 @pytest.mark.cluster
