@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SMOOTH = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-HALVINGS = 9
-"""Steps of the search for a loss; the last is 0.004 wide."""
+MOST = 64.0
+"""Where the search for a loss ends, on images that nothing costs as much."""
+
+HALVINGS = 8
+"""Steps of the search, after the power of two above has been found."""
 
 Part = tuple[da.Array, da.Array | None]
 
@@ -107,8 +110,9 @@ def measure(
     measured(parts, palette, 0.4)  # compiles
     base = measured(parts, palette, 0.0)
     rows = [base, *(measured(parts, palette, value) for value in values if value)]
-    low, high = 0.0, 2.0
-    row = base
+    low, high, row = 0.0, 0.5, base
+    while high < MOST and base["psnr"] - measured(parts, palette, high)["psnr"] <= loss:
+        high *= 2
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         tried = measured(parts, palette, middle)
