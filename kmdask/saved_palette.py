@@ -202,8 +202,8 @@ class SavedPalette:
         )
         # What is wrong with them is to be found here, and by no worker.
         display.rgb(saved.palette, saved.numbers)
-        if space is not None and len(space.matrix) != saved.palette.bands:
-            raise ValueError(f"the space has {len(space.matrix)} bands")
+        if space is not None:
+            space.check(saved.palette.bands, colors.dtype)
         return saved
 
     def write(self, path: str | os.PathLike[str] | Place, *, overwrite: bool = False) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import kmdask
 from kmdask import Palette, ParameterError, encode
 from kmdask.chunks import TILE
-from kmdask.fitting.space import Space
+from kmdask.fitting.space import LinearSpace, Oklab
 from kmdask.metrics import metrics_of, pixel_errors
 from kmdask.options import Options
 from kmdask.smoothing import spacing
@@ -19,8 +19,8 @@ from kmdask.smoothing import spacing
 DTYPES = ("uint8", "int16", "float32")
 SPACES = {
     "bands": None,
-    "scale": Space((1.0, 0.5)),
-    "pca": Space((1.0, 2.0), ((0.6, 0.8),)),
+    "scale": LinearSpace((1.0, 0.5)),
+    "pca": LinearSpace((1.0, 2.0), ((0.6, 0.8),)),
 }
 
 
@@ -138,6 +138,21 @@ def test_chunks_make_no_difference(scene, holes, bands):
     np.testing.assert_array_equal(found[0][square], alone.compute())
 
 
+def test_as_it_is_seen(scene):
+    pixels, palette = scene(4, 5), Palette.from_centers(scene(40, 50)[::9, ::9].reshape(-1, 3))
+    entries, values = (Oklab().project(each.reshape(-1, 3)) for each in (palette.colors, pixels))
+    far = ((values[:, None] - entries) ** 2).sum(axis=2).reshape(4, 5, -1)
+    indices = [
+        encode(da.from_array(pixels), palette, space=Oklab(), smooth=smooth).compute()
+        for smooth in (0, 0.6)
+    ]
+    assert (indices[0] != indices[1]).any()
+    taken, near = (np.take_along_axis(far, i[..., None].astype(int), axis=2) for i in indices[::-1])
+    assert (taken <= near + 0.6 * spacing(palette, Oklab()) * (1 + 1e-9)).all()
+    plain, found = (named(i, len(palette)) for i in indices)
+    check_block(found, plain, far, 0.6 * spacing(palette, Oklab()))
+
+
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_spacing(space):
     colors = np.random.default_rng(3).integers(0, 40, (30, 2)).astype(np.uint8)
@@ -149,7 +164,7 @@ def test_spacing(space):
 
 def test_spacing_of_one_and_of_two_in_one_place():
     assert spacing(Palette(np.array([[7]], np.uint8))) == 0
-    one_place = Space((1.0, 0.0))
+    one_place = LinearSpace((1.0, 0.0))
     assert spacing(Palette(np.array([[1, 2], [1, 5], [1, 8]], np.uint8)), one_place) == 0
 
 
