@@ -32,6 +32,7 @@ def header_of(raster: Raster, fitted: Fitted, options: Options) -> Header:
             **(options.to_dict() if given is None else given.options),
             "space": space,
             "shared": given is not None,
+            "smooth": options.smooth,
         },
     )
 
@@ -75,4 +76,5 @@ def report_of(
         ssim=metrics.ssim,
         entropy=entropy_of(metrics.shares, metrics.pixels / math.prod(raster.shape)),
         asked=None if options.target is None else options.target.to_dict(),
+        smooth=options.smooth,
     )

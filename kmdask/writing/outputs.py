@@ -20,12 +20,13 @@ from kmdask.writing.levels import pyramid
 from kmdask.writing.preview import write_preview
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import dask.array as da
 
     from kmdask.fitted import Fitted
     from kmdask.metrics import Metrics
+    from kmdask.options import Options
     from kmdask.places import Place
     from kmdask.reading.raster import Raster
     from kmdask.writing.staging import Staging
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 def write_outputs(
     raster: Raster,
     fitted: Fitted,
+    options: Options,
     *,
-    formats: Sequence[str],
     staging: Staging,
     run: Callable[..., tuple[Any, ...]],
     ssim: bool = True,
@@ -48,8 +49,8 @@ def write_outputs(
         The image.
     fitted : Fitted
         Its palette, and how to use it.
-    formats : sequence of str
-        What to write.
+    options : Options
+        What to write, and how to encode it.
     staging : Staging
         Where to write, and what an earlier run has written already.
     run : callable
@@ -66,8 +67,9 @@ def write_outputs(
     """
     bundle, scratch, receipts = staging.path, staging.scratch, staging.receipts
     palette, colormap = fitted.palette, fitted.colormap(raster.bands)
+    formats, smooth = options.formats, options.smooth
     levels = [
-        encode(level.pixels, palette, level.mask, space=fitted.space)
+        encode(level.pixels, palette, level.mask, space=fitted.space, smooth=smooth)
         for level in pyramid(raster.pixels, raster.mask, receipts)
     ]
     writes = [
