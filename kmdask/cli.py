@@ -14,6 +14,7 @@ from typing import Any, Literal
 import click
 
 from kmdask import __version__
+from kmdask.cli_compare import compare
 from kmdask.cli_options import (
     CONNECTING,
     choosing,
@@ -37,6 +38,7 @@ Examples:
   kmdask compress scene.tif -k 16            writes scene.kmdask/
   kmdask info scene.kmdask                   says what is in it
   kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
+  kmdask compare scene.tif scene.kmdask      says how far the two are apart
   kmdask view scene.kmdask                   shows it beside the original in the browser
   kmdask sweep scene.tif                     says what 2 to 256 colours cost and give
   kmdask plot scene.kmdask                   draws it beside scene.tif
@@ -121,6 +123,7 @@ def fit(
 
 main.add_command(sweep)
 main.add_command(plot)
+main.add_command(compare)
 main.add_command(view)
 
 
@@ -268,6 +271,7 @@ def _compress(
     k: int | Literal["auto"] | None,
     *,
     no_tiles: bool,
+    no_ssim: bool,
     cog: bool,
     as_json: bool,
     quiet: bool,
@@ -285,6 +289,7 @@ def _compress(
             k,
             out,
             client=chosen(**where),
+            ssim=not no_ssim,
             formats=("zarr",) + ("tiles",) * (not no_tiles) + ("cog",) * cog,
             progress=told,
             **options,

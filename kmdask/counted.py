@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy.special import entr
-
 from kmdask.bands import fill_values
 from kmdask.connecting.checks import check_readers
 from kmdask.connecting.client import Connection, connect
@@ -23,7 +20,7 @@ from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.space import Oklab
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
-from kmdask.metrics import measure
+from kmdask.metrics import entropy_of, measure
 from kmdask.palette import Palette
 from kmdask.pixels import countable
 from kmdask.reading.raster import found_at, open_raster
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import dask.array as da
+    import numpy as np
     import numpy.typing as npt
     from distributed import Client
     from sklearn.base import BaseEstimator
@@ -176,19 +174,8 @@ class Counted:
         return metrics.mse if perceived is None else perceived
 
     def bits(self, metrics: Metrics) -> float:
-        """Entropy of the indices in bits per pixel, that of missing pixels among them.
-
-        What a code would take on average that takes each index by itself: neighbours that are
-        alike, which make stored indices smaller, do not count.
-
-        References
-        ----------
-        C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
-        27 (1948) 379-423.
-        """
-        valid = self.colors.pixels / self.pixels
-        shares = np.append(valid * np.array(metrics.shares), 1 - valid)
-        return float(entr(shares).sum()) / math.log(2)
+        """Entropy of the indices in bits per pixel; see `kmdask.metrics.entropy_of`."""
+        return entropy_of(metrics.shares, self.colors.pixels / self.pixels)
 
     def index_bytes(self, metrics: Metrics) -> int:
         """Estimate the bytes of the stored indices, by their entropy; see `bits`."""

@@ -13,6 +13,7 @@ from kmdask.fitting.fit import check_k
 from kmdask.fitting.refine import check_refine
 from kmdask.fitting.survey import check_pca, check_scale, check_space
 from kmdask.palette import ENTRIES
+from kmdask.smoothing import check_smooth
 from kmdask.targets import Target
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Options:
     psnr: float | None = None
     max_bytes: int | None = None
     ratio: float | None = None
+    smooth: float = 0.0
 
     def __post_init__(self) -> None:
         if self.palette is None:
@@ -71,6 +73,7 @@ class Options:
             self._check_unasked()
         object.__setattr__(self, "seed", _checked_seed(self.seed))
         object.__setattr__(self, "refine", check_refine(self.refine))
+        object.__setattr__(self, "smooth", check_smooth(self.smooth))
         check_scale(self.scale)
         check_pca(self.pca)
         check_space(self.space, self.scale, self.pca)

@@ -163,7 +163,7 @@ class Sweep:
         ]
 
     def rival_rows(self) -> list[dict[str, Any]]:
-        """Return what other codecs make of the sampled chunks, ready for JSON or a data frame."""
+        """Return the rivals, ready for JSON or a data frame."""
         return [_finite(asdict(rival)) for rival in self.rivals]
 
     def to_json(self) -> bytes:
@@ -227,12 +227,8 @@ class Sweep:
 
         Raises
         ------
-        ParameterError
-            If there is no such form.
-        OutputExistsError
-            If there is something at `path`, and it is not to be replaced.
-        OutputError
-            If it cannot be written.
+        KmdaskError
+            If there is no such form, or `path` is there already, or cannot be written.
 
         Examples
         --------

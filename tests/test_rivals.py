@@ -43,12 +43,12 @@ def coded(pixels, codec, **options):
 
 @pytest.mark.parametrize(("bands", "nodata"), [(3, None), (1, 255)])
 def test_bytes_and_errors_are_those_of_pillow(sweep, scene, holes, bands, nodata):
-    pixels, valid = np.minimum(scene(40, 1100, bands), 254), np.ones((40, 1100), bool)
+    pixels, valid = np.minimum(scene(20, 1100, bands), 254), np.ones((20, 1100), bool)
     if nodata is not None:
-        valid = holes(40, 1100)
+        valid = holes(20, 1100)
         pixels[~valid] = nodata
     table = sweep(pixels, (2, 5), nodata=nodata, against=("jpeg", "webp", "jxl", "png"))
-    windows = sample_windows((40, 1100), 8)
+    windows = sample_windows((20, 1100), 8)
     for rival in table.rivals:
         if rival.k is not None:
             continue
@@ -72,9 +72,9 @@ def test_bytes_and_errors_are_those_of_pillow(sweep, scene, holes, bands, nodata
 
 @pytest.mark.parametrize("k", [3, 20])
 def test_a_palette_on_the_same_pixels(sweep, compress, scene, tmp_path, k):
-    pixels = scene(60, 1100)
+    pixels = scene(30, 1100)
     table = sweep(pixels, (k,), against=["png"], sample=1)
-    (window,) = sample_windows((60, 1100), 1)
+    (window,) = sample_windows((30, 1100), 1)
     (point,), (lossless, rival) = table.points, table.rivals
     assert (lossless.k, lossless.mse, rival.k) == (None, 0, k)
     image = compress(pixels, k, tmp_path / "a.kmdask", formats=("zarr",))
