@@ -12,7 +12,7 @@ from dask.delayed import Delayed, delayed
 from kmdask.display import Colormap
 from kmdask.encoding import encode
 from kmdask.graphs import block_names
-from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.metrics import merged, metrics_of, pixel_errors
 from kmdask.rivals import LADDERS, Rival, check_codec, codable, psnr_of
 from kmdask.writing.png import ENTRIES, encode_png
 
@@ -89,7 +89,7 @@ def measure_palette(
         pixel_errors(pixels, encode(pixels, palette, mask, space=space), palette)[0]
         for pixels, mask in windows
     ]
-    total = np.sum(dask.compute(*run(*errors)), axis=0)
+    total = merged(dask.compute(*run(*errors)))
     return metrics_of(total, palette.bands, peak=0).mse
 
 
