@@ -22,6 +22,7 @@ from kmdask.display import check_display
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
+from kmdask.fixed import fixed_values
 from kmdask.metrics import measure
 from kmdask.palette import Palette
 from kmdask.pixels import countable
@@ -76,6 +77,9 @@ class Counted:
     survey: Survey
     """How the colours were taken."""
 
+    fixed: npt.NDArray[np.float64]
+    """Colours that every palette is to have, of shape (m, band)."""
+
     wary: bool = False
     """Whether no entry may be what means missing, even if no pixel of these images is missing."""
 
@@ -83,6 +87,11 @@ class Counted:
     def pixels(self) -> int:
         """Pixels of the images, those that are missing among them."""
         return sum(raster.shape[0] * raster.shape[1] for raster in self.rasters)
+
+    @property
+    def entries(self) -> int:
+        """Entries at most that a palette has a use for."""
+        return len(self.colors) + len(self.fixed)
 
     @property
     def masked(self) -> bool:
@@ -117,6 +126,7 @@ class Counted:
             mask=mask,
             space=self.survey.space,
             start=start,
+            fixed=self.fixed,
         )
         palette = self.palette(centers)
         return Trial(
@@ -134,7 +144,13 @@ class Counted:
         if units is None:
             return centers
         return refine_images(
-            self.known, centers, space=self.survey.space, steps=steps, units=units, run=run
+            self.known,
+            centers,
+            space=self.survey.space,
+            steps=steps,
+            units=units,
+            run=run,
+            held=len(self.fixed),
         )
 
     def series(
@@ -222,6 +238,7 @@ def count(
     check_display(options.display, bands)
     check_scale(options.scale, len(bands))
     check_pca(options.pca, len(bands))
+    fixed = fixed_values(options.fixed, bands, rasters[0].pixels.dtype)
     images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
     plan = survey_images(images, scale=options.scale, pca=options.pca)
     tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
@@ -230,7 +247,7 @@ def count(
     colors = plan.counter.colors(plan.counter.joined(done[: 2 * len(tables) : 2]))
     kept = iter(done[2 * len(tables) :])
     rasters = [raster.with_chunks(kept) for raster in rasters] if keep else rasters
-    return Counted(tuple(rasters), colors, plan, wary)
+    return Counted(tuple(rasters), colors, plan, fixed, wary)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from kmdask import places
 from kmdask.connecting.checks import check_workers
 from kmdask.connecting.client import Connection, connect
 from kmdask.connecting.machines import can_keep, room_of
-from kmdask.errors import ParameterError
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette_fit import fit_rasters, given_palette
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
+    from kmdask.fixed import Fixed
     from kmdask.reading.sources import Source
 
 
@@ -46,7 +46,8 @@ def compress(
     psnr: float | None = None,
     max_bytes: int | None = None,
     ratio: float | None = None,
-    palette: SavedPalette | str | os.PathLike[str] | None = None,
+    palette: SavedPalette | str | os.PathLike[str] | Sequence[str] | None = None,
+    fixed: Fixed = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -102,6 +103,12 @@ def compress(
         What the fit has decided cannot be given besides: `seed`, `scale`, `pca`, `refine`,
         `display`, `stretch`, `estimator`. As nobody knows before whether all pixels are valid, one
         index is kept for those that are not if the source can have such.
+    fixed : sequence of str or of sequence of float, optional
+        Colours that have to be in the palette as they are, whether a pixel takes them or not:
+        hexadecimal ones for red, green and blue of 8 bits (``"#1b9e77"``, also several in one string
+        with commas between), or a value for each band. They count for `k`; the others are fitted
+        around them, by k-means whose fixed centres take pixels but do not move, and what rounds
+        to a fixed one is one entry with it. A target is met with these among the colours.
     seed : int, default 0
         Seed of the fit, not negative.
     bands : sequence of int, optional
@@ -214,9 +221,9 @@ def compress(
         formats=formats,
         codec=codec,
         window=check_window(window),
+        fixed=fixed,
     )
-    if options.palette is not None and estimator is not None:
-        raise ParameterError("there is a palette already: leave it out, or the estimator")
+    options.check_estimator(estimator)
     target = places.output_place(default_output(path) if out is None else out)
     stages = Stages(chosen(progress))
     check_apart(path, target)

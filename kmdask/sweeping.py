@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from kmdask.counted import Opened
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
+    from kmdask.fixed import Fixed
 
 
 def sweep(
     path: str | os.PathLike[str] | Any,
     ks: Iterable[int] = KS,
     *,
+    fixed: Fixed = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -62,8 +64,9 @@ def sweep(
     path : str or path-like, or Dask, NumPy or xarray array
         As for `kmdask.compress`.
     ks : iterable of int, default (2, 4, 8, 16, 32, 64, 128, 256)
-        Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order.
-    seed, bands, nodata, scale, pca : optional
+        Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order; no
+        fewer than are fixed.
+    fixed, seed, bands, nodata, scale, pca : optional
         As for `kmdask.compress`.
     refine : int or "converge", default 0
         Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each
@@ -101,7 +104,7 @@ def sweep(
     """
     wanted = _checked_ks(ks)
     options = Options(
-        k=wanted[-1],
+        k=wanted[0],
         seed=seed,
         bands=bands,
         nodata=nodata,
@@ -109,6 +112,7 @@ def sweep(
         pca=pca,
         refine=refine,
         window=check_window(window),
+        fixed=fixed,
     )
     _check_sample(sample)
     with opened(
@@ -122,7 +126,7 @@ def sweep(
         with images.stages("count"):
             keep = images.can_keep(options)
             counted = count(images.rasters, options, images.run, keep=keep)
-            check_room(wanted[-1], masked=counted.masked, colors=len(counted.colors))
+            check_room(wanted[-1], masked=counted.masked, colors=counted.entries)
         with images.stages("fit"):
             trials = list(_timed(_series(counted, wanted, options, images)))
         found = [trial for trial, _ in trials]

@@ -1,0 +1,207 @@
+"""Colours that have to be in the palette, and the others fitted around them."""
+
+import itertools
+import json
+
+import dask.array as da
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+
+import kmdask
+from kmdask import Band, ParameterError, Space, count_colors
+from kmdask.cli import main
+from kmdask.fitting.fit import fit_centers
+from kmdask.fitting.grey import best_levels, best_levels_with
+from kmdask.fitting.kmeans_blocks import Blocks
+from kmdask.fitting.lloyd import iterate, lloyd, step
+from kmdask.fitting.refine import refine_images
+from kmdask.fitting.search import prepared
+from kmdask.fitting.seeding import best_start
+from kmdask.fixed import check_fixed, fixed_values
+
+RED, TEAL = (255, 0, 0), (0, 128, 128)
+
+
+def constrained(X, weights, start, held, steps=300):
+    """Lloyd's algorithm whose first centres do not move, in a few lines."""
+    centers = np.array(start, np.float64)
+    for _ in range(steps):
+        labels = ((X[:, None] - centers[None]) ** 2).sum(2).argmin(1)
+        moved = centers.copy()
+        for i in range(held, len(centers)):
+            if weights[labels == i].sum() > 0:
+                moved[i] = np.average(X[labels == i], axis=0, weights=weights[labels == i])
+        if (moved == centers).all():
+            break
+        centers = moved
+    squared = ((X[:, None] - centers[None]) ** 2).sum(2).min(1)
+    return centers, float((weights * squared).sum())
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    rng = np.random.default_rng(3)
+    X = np.concatenate([rng.normal(m, 20, (400, 3)) for m in (40, 100, 180, 220)])
+    return X, rng.integers(1, 9, len(X)).astype(np.float64)
+
+
+# The algorithm.
+
+
+@given(
+    held=st.integers(1, 6), k=st.integers(6, 9), seed=st.integers(0, 99), far=st.booleans()
+)
+def test_as_a_few_lines_of_numpy_do(clouds, held, k, seed, far):
+    X, weights = clouds
+    start = np.random.default_rng(seed).permutation(X)[:k]
+    if far:
+        start[0] = 1e6  # held, and takes no row
+    expected, error = constrained(X, weights, start, held)
+    centers, inertia, _ = lloyd(X, weights, start, tol=0, held=held)
+    assert (centers[:held] == start[:held]).all()
+    np.testing.assert_allclose(centers, expected, rtol=1e-9)
+    assert inertia == pytest.approx(error, rel=1e-9)
+
+
+def test_an_empty_cluster_is_moved_and_a_held_one_is_not(clouds):
+    X, weights = clouds
+    start = np.concatenate([np.full((2, 3), 1e6), X[:2], np.full((1, 3), -1e6)])
+    centers, inertia, _ = lloyd(X, weights, start, held=2)
+    assert (centers[:2] == 1e6).all()
+    assert (np.abs(centers[2:]) < 300).all()
+    assert inertia < constrained(X, weights, start[2:4], 0)[1]
+
+
+def test_free_centres_without_a_row_to_go_to_join_a_held_one():
+    X = np.array([[0.0], [1.0]])
+    centers, _, _ = lloyd(X, np.array([5.0, 1.0]), np.array([[0.0], [1.0], [9.0]]), held=2)
+    assert centers.ravel().tolist() == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("rows", [(-1,), (700, 900)])
+def test_one_block_or_many(clouds, rows):
+    X, weights = clouds
+    blocks = Blocks(*(da.from_array(each, chunks=(rows, *each.shape[1:])) for each in clouds))
+    centers, _ = blocks.iterate(X[:7], max_iter=300, max_shift=0, held=3)
+    expected, _ = constrained(X, weights, X[:7], 3)
+    np.testing.assert_allclose(centers, expected, rtol=1e-9)
+
+
+def test_the_best_start_is_around_what_is_held(scene):
+    colors = count_colors(da.from_array(scene(60, 80)))
+    held = np.array([RED, TEAL], np.float64)
+    where = (colors.colors, colors.counts, colors.codes)
+    start = best_start(*where, 8, 0, held=held)
+    assert start.shape == (8, 3)
+    assert (start[:2] == held).all()
+    # Another client, or the same: what is held is part of what a task is called.
+    assert not np.array_equal(start, best_start(*where, 8, 0, held=held + 1))
+
+
+@given(data=st.data())
+def test_grey_levels_are_the_best_there_are(data):
+    values = np.array(sorted(data.draw(st.sets(st.integers(0, 12), min_size=1, max_size=7))))
+    counts = np.array(data.draw(st.lists(st.integers(1, 9), min_size=len(values), max_size=7)))
+    counts = np.resize(counts, len(values))
+    fixed = np.array(sorted(data.draw(st.sets(st.integers(0, 14), min_size=1, max_size=3))))
+    k = len(fixed) + data.draw(st.integers(0, 2))
+
+    def error(levels):
+        return (counts * ((values[:, None] - np.array(levels)) ** 2).min(1)).sum()
+
+    found = best_levels_with(values, counts, k, fixed)
+    free = itertools.combinations(range(15), k - len(fixed))
+    assert error(found) == min(error([*fixed, *others]) for others in free)
+    assert found[: len(fixed)].tolist() == fixed.tolist()
+    assert len(set(found.tolist())) == k
+
+
+def test_grey_levels_of_the_ends_and_of_the_best():
+    values, counts = np.arange(256), np.random.default_rng(1).integers(1, 99, 256)
+    best = best_levels(values, counts, 9)
+
+    def error(levels):
+        return (counts * ((values[:, None] - levels) ** 2).min(1)).sum()
+
+    assert error(best_levels_with(values, counts, 9, best[4:5])) == error(best)
+    assert {0, 255} < set(best_levels_with(values, counts, 9, np.array([255, 0])).tolist())
+
+
+def test_refining_holds_them(scene):
+    pixels = scene(30, 40, bands=4).astype(np.uint16)
+    lazy = da.from_array(pixels, chunks=(16, 40, 4))
+    survey = kmdask.survey(lazy)
+    start = np.random.default_rng(0).permutation(pixels.reshape(-1, 4))[:6].astype(np.float64)
+    start[0] = 60_000  # nobody's
+
+    def run(*collections):
+        return collections
+
+    found = refine_images(
+        [(lazy, None)], start, space=None, steps=3, units=survey.units, run=run, held=2
+    )
+    expected, _ = constrained(pixels.reshape(-1, 4), np.ones(1200), start, 2, steps=3)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert (found[:2] == start[:2]).all()
+
+
+# The palette.
+
+
+@pytest.fixture(params=["rgb", "grey", "cells", "float", "scale", "pca"])
+def image(request, scene):
+    """Pixels, options, and two colours, the second of which is none of the image's."""
+    options = {"scale": {"scale": (1, 0.5, 2)}, "pca": {"pca": 2}}.get(request.param, {})
+    pixels = scene(60, 70, {"grey": 1, "cells": 5}.get(request.param, 3))
+    if request.param == "cells":
+        pixels = pixels.astype(np.uint16) * 40
+    if request.param == "float":
+        pixels = (pixels / 300).astype(np.float32)
+    far = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else -7.3
+    fixed = [tuple(pixels[50, 60].tolist()), (*[far] * (pixels.shape[2] - 1), 0)]
+    return pixels, options, fixed
+
+
+def error(pixels, palette, options):
+    colors = np.array(palette, np.float64)
+    scale = np.array(options.get("scale", 1.0))
+    flat = pixels.reshape(-1, pixels.shape[2]).astype(np.float64) * scale
+    return ((flat[:, None] - colors * scale) ** 2).sum(2).min(1).sum()
+
+
+def test_every_fixed_colour_is_in_the_palette(tmp_path, compress, image):
+    pixels, options, fixed = image
+    bundle = compress(pixels, 7, tmp_path / "a.kmdask", fixed=fixed, **options)
+    colors = bundle.palette.colors
+    rows = {tuple(row) for row in colors.tolist()}
+    assert {tuple(np.array(color, pixels.dtype).tolist()) for color in fixed} <= rows
+    assert len(colors) == 7
+    # In order of lightness, as all palettes are.
+    assert bundle.palette == kmdask.Palette.from_centers(colors.astype(np.float64), pixels.dtype)
+    # Never worse than the best of fewer with these as further entries.
+    plain = compress(pixels, 5, tmp_path / "b.kmdask", **options).palette.colors
+    if "pca" not in options:
+        joined = np.concatenate([plain, np.array(fixed, pixels.dtype)])
+        assert error(pixels, colors, options) <= error(pixels, joined, options) * 1.001
+    found, _ = compress(pixels, 7, tmp_path / "c.kmdask", fixed=fixed[::-1], **options), None
+    assert np.isclose(error(pixels, found.palette.colors, options), error(pixels, colors, options), rtol=0.02)
+
+
+def test_the_free_ones_are_where_constrained_k_means_leaves_them(scene):
+    pixels = scene(80, 90)
+    colors = count_colors(da.from_array(pixels))
+    fixed = np.array([RED, TEAL], np.float64)
+    found = fit_centers(colors, 8, fixed=fixed)
+    assert (found[:2] == fixed).all()
+    rows, counts = (np.asarray(each.compute(), np.float64) for each in (colors.colors, colors.counts))
+    _, rest = constrained(rows, counts, found, 2)
+    here = step(rows, counts, found).inertia
+    assert here <= rest * 1.001, "a fixed point, but for the tolerance"
+    # As good as the best of some starts of the few lines.
+    rng = np.random.default_rng(0)
+    starts = [np.concatenate([fixed, rng.permutation(rows)[:6]]) for _ in range(10)]
+    assert here <= min(constrained(rows, counts, s, 2, 40)[1] for s in starts) * 1.01
