@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from kmdask.bands import fill_values
+from kmdask.color_files import hex_color, split_hex
 from kmdask.errors import ParameterError
-from kmdask.palette_files import hex_color, split_hex
 from kmdask.pixels import rounded
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def check_fixed(fixed: object) -> tuple[str | tuple[float, ...], ...] | None:
 
 
 def fixed_values(
-    fixed: Sequence[str | tuple[float, ...]] | None, bands: tuple[Band, ...], dtype: np.dtype[Any]
+    fixed: Sequence[str | Sequence[float]] | None, bands: tuple[Band, ...], dtype: np.dtype[Any]
 ) -> npt.NDArray[np.float64]:
     """Return the values that fixed colours have in the bands of an image.
 
@@ -108,9 +108,9 @@ def _color(color: object) -> str | tuple[float, ...]:
 
 
 def _values(
-    color: str | tuple[float, ...], bands: tuple[Band, ...], dtype: np.dtype[Any]
+    color: str | Sequence[float], bands: tuple[Band, ...], dtype: np.dtype[Any]
 ) -> tuple[float, ...]:
-    values: tuple[float, ...] = hex_color(color) if isinstance(color, str) else color
+    values: tuple[float, ...] = hex_color(color) if isinstance(color, str) else tuple(color)
     if isinstance(color, str):
         if len(bands) == 1 and len(set(values)) == 1:
             values = values[:1]
@@ -122,16 +122,19 @@ def _values(
             )
             raise ParameterError(msg)
     if len(values) != len(bands):
-        msg = f"fixed has {color}, of {len(values)} value(s), and the image has {len(bands)} band(s)"
-        raise ParameterError(f"{msg}: give a value for each")
+        msg = f"fixed has {color}, and the image has {len(bands)} band(s): give a value for each"
+        raise ParameterError(msg)
+    missing = fill_values(bands)
     with np.errstate(over="ignore"):
         stored = rounded(np.array(values, np.float64), dtype).tolist()
+        # As they are in the image: 0.1 is another number in float32.
+        kind = dtype if dtype.kind == "f" else np.dtype(np.float64)
+        fill = None if missing is None else np.array(missing).astype(kind).tolist()
     near = np.isfinite(stored).all() if dtype.kind == "f" else tuple(stored) == values
     if not near:
         msg = f"fixed has {color}, which no pixel of {dtype} can be; the nearest is {tuple(stored)}"
         raise ParameterError(msg)
-    missing = fill_values(bands)
-    if missing is not None and stored == np.array(missing).astype(dtype).tolist():
+    if stored == fill:
         msg = (
             f"fixed has {color}, which means in this image that a pixel is missing; leave it out, "
             "or say by nodata= (--nodata) what else means that"

@@ -91,8 +91,8 @@ class Options:
 
     @property
     def wanted_bands(self) -> Sequence[int] | None:
-        """The numbers of the bands to take: by default those of the palette, if one is given."""
-        if self.bands is None and self.palette is not None:
+        """The numbers of the bands to take: by default those of the palette, if it has some."""
+        if self.bands is None and self.palette is not None and not self.palette.plain:
             return self.palette.numbers
         return self.bands
 
@@ -156,7 +156,7 @@ class Options:
             "scale": scale if scale is None or isinstance(scale, str) else list(map(float, scale)),
             "pca": self.pca,
             "refine": self.refine,
-            "fixed": None if fixed is None else [c if isinstance(c, str) else list(c) for c in fixed],
+            "fixed": fixed and [c if isinstance(c, str) else list(c) for c in fixed],
         }
 
 

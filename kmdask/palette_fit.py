@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from kmdask import places, storage
 from kmdask.choosing import check_entries, fit_asked
-from kmdask.counted import count, opened
+from kmdask.counted import count
 from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
+from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import chosen

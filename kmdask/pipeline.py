@@ -15,12 +15,12 @@ from kmdask.connecting.machines import can_keep, room_of
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette_fit import fit_rasters, given_palette
+from kmdask.palette_source import as_saved
 from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import check_window
 from kmdask.records import header_of, report_of
 from kmdask.request import bands_explained, check_apart, default_output, request
-from kmdask.saved_palette import SavedPalette, as_saved
 from kmdask.stages import Stages
 from kmdask.watching import performance_report as reported
 from kmdask.writing.outputs import sizes_of, write_outputs
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kmdask.fitting.survey import Scale
     from kmdask.fixed import Fixed
     from kmdask.reading.sources import Source
+    from kmdask.saved_palette import SavedPalette
 
 
 def compress(
@@ -97,15 +98,18 @@ def compress(
         not alike.
     ratio : float, optional
         How many times smaller than the raw pixels the indices are to be, by the same estimate.
-    palette : SavedPalette, str or path-like, optional
-        What `kmdask.fit` returned, or the path or URL of the file it wrote or of a bundle. The
+    palette : SavedPalette, str, path-like or sequence of str, optional
+        What `kmdask.fit` returned, the path or URL of the file it wrote or of a bundle, or colours
+        for 8-bit RGB and grey images: hexadecimal ones, or the path of a file that
+        `SavedPalette.read` takes (.gpl, .clr, .qml, a raster with a colour table). Entries keep
+        their order and values, also one that means a missing pixel. The
         image is then read once, by default in the palette's bands, and its colours are not counted.
         What the fit has decided cannot be given besides: `seed`, `scale`, `pca`, `refine`,
         `display`, `stretch`, `estimator`. As nobody knows before whether all pixels are valid, one
         index is kept for those that are not if the source can have such.
     fixed : sequence of str or of sequence of float, optional
         Colours that have to be in the palette as they are, whether a pixel takes them or not:
-        hexadecimal ones for red, green and blue of 8 bits (``"#1b9e77"``, also several in one string
+        hexadecimal ones for red, green and blue of 8 bits (``"#1b9e77"``, also several in a string
         with commas between), or a value for each band. They count for `k`; the others are fitted
         around them, by k-means whose fixed centres take pixels but do not move, and what rounds
         to a fixed one is one entry with it. A target is met with these among the colours.
@@ -275,26 +279,6 @@ def compress(
             )
         )
     return CompressedImage.read(target)
-
-
-def open(path: str | os.PathLike[str]) -> CompressedImage:
-    """Open a bundle that `compress` wrote, lazily.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The bundle.
-
-    Returns
-    -------
-    CompressedImage
-
-    Raises
-    ------
-    BundleError
-        If there is no bundle at the path, or it is damaged or of another format version.
-    """
-    return CompressedImage.read(places.place(path))
 
 
 def _found(path: Any, options: Options) -> Source | None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
-from kmdask.counted import Counted, Trial, count, opened
+from kmdask.counted import Counted, Trial, count
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.fitting.fit import check_k
 from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import Progress, chosen
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kmdask.connecting.client import Connection
-    from kmdask.counted import Opened
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
     from kmdask.fixed import Fixed
+    from kmdask.opening import Opened
 
 
 def sweep(

@@ -52,9 +52,7 @@ def clouds():
 # The algorithm.
 
 
-@given(
-    held=st.integers(1, 6), k=st.integers(6, 9), seed=st.integers(0, 99), far=st.booleans()
-)
+@given(held=st.integers(1, 6), k=st.integers(6, 9), seed=st.integers(0, 99), far=st.booleans())
 def test_as_a_few_lines_of_numpy_do(clouds, held, k, seed, far):
     X, weights = clouds
     start = np.random.default_rng(seed).permutation(X)[:k]
@@ -188,7 +186,9 @@ def test_every_fixed_colour_is_in_the_palette(tmp_path, compress, image):
         joined = np.concatenate([plain, np.array(fixed, pixels.dtype)])
         assert error(pixels, colors, options) <= error(pixels, joined, options) * 1.001
     found, _ = compress(pixels, 7, tmp_path / "c.kmdask", fixed=fixed[::-1], **options), None
-    assert np.isclose(error(pixels, found.palette.colors, options), error(pixels, colors, options), rtol=0.02)
+    assert np.isclose(
+        error(pixels, found.palette.colors, options), error(pixels, colors, options), rtol=0.02
+    )
 
 
 def test_the_free_ones_are_where_constrained_k_means_leaves_them(scene):
@@ -197,7 +197,9 @@ def test_the_free_ones_are_where_constrained_k_means_leaves_them(scene):
     fixed = np.array([RED, TEAL], np.float64)
     found = fit_centers(colors, 8, fixed=fixed)
     assert (found[:2] == fixed).all()
-    rows, counts = (np.asarray(each.compute(), np.float64) for each in (colors.colors, colors.counts))
+    rows, counts = (
+        np.asarray(each.compute(), np.float64) for each in (colors.colors, colors.counts)
+    )
     _, rest = constrained(rows, counts, found, 2)
     here = step(rows, counts, found).inertia
     assert here <= rest * 1.001, "a fixed point, but for the tolerance"

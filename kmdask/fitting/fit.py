@@ -170,9 +170,7 @@ def _joined(features: da.Array, weights: da.Array) -> tuple[da.Array, da.Array]:
     return features.rechunk((-1, -1)), weights.rechunk(-1)
 
 
-def _among(
-    rows: npt.NDArray[np.float64], others: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
+def _among(rows: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Whether each row is one of some others."""
     there = set(map(tuple, others.tolist()))
     return np.array([tuple(row) in there for row in rows.tolist()], np.bool_)

@@ -126,8 +126,10 @@ def best_levels_with(
 def _gaps(
     values: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Squared error of the values below a first level, between two, infinite where these do not
-    ascend, and above a last one."""
+    """Squared error of the values below a first level, between two, and above a last one.
+
+    Between two that do not ascend it is infinite.
+    """
     histogram, levels = np.zeros(256, np.int64), np.arange(256)
     histogram[values] = counts
     weight, total, square = (
@@ -135,7 +137,9 @@ def _gaps(
     )
 
     def error(
-        level: npt.NDArray[np.int64], start: npt.ArrayLike, stop: npt.ArrayLike
+        level: npt.NDArray[np.int64],
+        start: npt.NDArray[np.int64] | int,
+        stop: npt.NDArray[np.int64] | int,
     ) -> npt.NDArray[np.float64]:
         sums = (each[stop] - each[start] for each in (square, total, weight))
         squares, totals, weights = sums

@@ -237,9 +237,7 @@ class Blocks:
         return self.reduce(tasks, "lloyd-merge", merge)
 
 
-def _iterate_block(
-    X: Rows, weights: Floats, start: Floats, **limits: Any
-) -> tuple[Floats, int]:
+def _iterate_block(X: Rows, weights: Floats, start: Floats, **limits: Any) -> tuple[Floats, int]:
     steps = Steps(X, weights, len(start), _threads())
     return iterate(steps, partial(farthest_rows, X, weights), start, **limits)
 

@@ -204,9 +204,7 @@ def _run(
         start = plus_plus_after(means, weights, held, k, rng)
     else:
         start = plus_plus(means, weights, k, rng)
-    centers, inertia, _ = lloyd(
-        means, weights, start, max_iter=MAX_ITER, tol=tol, held=len(held)
-    )
+    centers, inertia, _ = lloyd(means, weights, start, max_iter=MAX_ITER, tol=tol, held=len(held))
     return inertia, centers
 
 
