@@ -12,6 +12,7 @@ from kmdask.cli_options import (
     Numbers,
     chosen,
     connecting,
+    fixing,
     reading,
     seeding,
     spacing,
@@ -39,6 +40,7 @@ from kmdask.cli_show import show_sweep
     show_default=True,
     help="Chunks of 1024 x 1024 pixels to measure stored bytes on; 0 for none.",
 )
+@fixing
 @reading
 @spacing
 @click.option(

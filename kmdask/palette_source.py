@@ -32,12 +32,12 @@ KNOWN = (
 )
 
 
-def as_saved(palette: object) -> SavedPalette | None:
-    """Return a palette that is given as such, by its path or by its colours; None for None.
+def as_saved(palette: object) -> SavedPalette:
+    """Return a palette that is given as such, by its path or by its colours.
 
     Parameters
     ----------
-    palette : SavedPalette, str, path-like or sequence of str, optional
+    palette : SavedPalette, str, path-like or sequence of str
         A palette, the path or URL of one (see `read`), or hexadecimal colours: a sequence of them,
         or several in a string with commas between. A string of a single one begins with ``#``.
 
@@ -53,7 +53,7 @@ def as_saved(palette: object) -> SavedPalette | None:
     >>> as_saved(["fff", "000"]).palette
     Palette(['#ffffff', '#000000'])
     """
-    if palette is None or isinstance(palette, SavedPalette):
+    if isinstance(palette, SavedPalette):
         return palette
     if isinstance(palette, str) and color_files.is_hex(palette):
         palette = color_files.split_hex(palette)
@@ -93,6 +93,14 @@ def read(place: Place) -> SavedPalette:
         what = "a raster with a colour table" if kind is None else f"a file of colours ({kind})"
         msg = f"{str(place)!r} is no palette, read as {what}: {error}; give {KNOWN}"
         raise PaletteError(msg) from error
+
+
+def shares_of(saved: SavedPalette) -> tuple[float, ...] | None:
+    """Return the share of pixels that take each entry, of a palette that was read from a bundle."""
+    place = None if saved.path is None else places.place(saved.path)
+    if place is None or store.IMAGE not in storage.names(place):
+        return None
+    return CompressedImage.read(place).report.shares
 
 
 def of_colors(colors: npt.NDArray[np.uint8], path: str | None = None) -> SavedPalette:

@@ -213,7 +213,7 @@ def compress(
         psnr=psnr,
         max_bytes=max_bytes,
         ratio=ratio,
-        palette=as_saved(palette),
+        palette=None if palette is None else as_saved(palette),
         seed=seed,
         bands=bands,
         nodata=nodata,

@@ -34,6 +34,8 @@ class SavedPalette:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from kmdask import Band
     >>> saved = SavedPalette(
     ...     palette=Palette(np.array([[0.1], [0.7]], np.float32)),
     ...     bands=(Band(number=1, name="height"),),
@@ -95,6 +97,11 @@ class SavedPalette:
     def rgb(self) -> npt.NDArray[np.uint8]:
         """The colours as they are shown, an array of shape (k, 3)."""
         return self.display.rgb(self.palette, self.numbers)
+
+    @property
+    def labels(self) -> list[str]:
+        """What each entry is in legends: its values."""
+        return [", ".join(f"{v:.6g}" for v in row) for row in self.palette.colors.tolist()]
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -240,6 +247,7 @@ class SavedPalette:
         Examples
         --------
         >>> import kmdask
+        >>> import numpy as np
         >>> palette = kmdask.fit(np.uint8([[[0, 9, 0], [200, 9, 9]]]), 2)
         >>> palette.export("two.gpl")
         >>> kmdask.SavedPalette.read("two.gpl").palette
@@ -255,5 +263,4 @@ class SavedPalette:
         """Return what is in a file that `export` writes, in which the palette has a name."""
         if kind == "json":
             return self.to_json()
-        labels = [", ".join(f"{v:.6g}" for v in row) for row in self.palette.colors.tolist()]
-        return color_exports.write(kind, self.rgb, name=name, labels=labels)
+        return color_exports.write(kind, self.rgb, name=name, labels=self.labels)

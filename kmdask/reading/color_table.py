@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rasterio.enums import ColorInterp
 
 from kmdask.reading import gdal
 
@@ -37,6 +38,8 @@ def table_colors(path: str) -> npt.NDArray[np.uint8]:
     """
     try:
         with gdal.settings(path, gdal.DESCRIBING_OPTIONS), gdal.open_dataset(path) as dataset:
+            if dataset.count < 1 or dataset.colorinterp[0] != ColorInterp.palette:
+                raise ValueError("its first band has no colour table")
             table = dataset.colormap(1)
     except gdal.DESCRIBING_ERRORS as error:
         raise ValueError(str(error.__cause__ or error)) from error
