@@ -133,13 +133,12 @@ def read(kind: str, content: bytes) -> Colors:
            [  0,   9,   0]], dtype=uint8)
     """
     rows = READERS[kind](content.decode("utf-8-sig", errors="replace"))
-    colors = np.array(rows, np.int64).reshape(len(rows), 3)
-    if not len(colors):
+    if not rows:
         raise ValueError("there is no colour in it")
-    if colors.min() < 0 or colors.max() > 255:
-        row = colors[((colors < 0) | (colors > 255)).any(axis=1)][0]
-        raise ValueError(f"{row.tolist()} is no red, green and blue from 0 to 255")
-    return colors.astype(np.uint8)
+    wrong = next((row for row in rows if not all(0 <= value <= 255 for value in row)), None)
+    if wrong is not None:
+        raise ValueError(f"{list(wrong)} is no red, green and blue from 0 to 255")
+    return np.array(rows, np.uint8)
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
