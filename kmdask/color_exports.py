@@ -50,7 +50,7 @@ def write(kind: str, colors: Colors, *, name: str, labels: Sequence[str]) -> byt
     Examples
     --------
     >>> write("clr", np.uint8([[0, 9, 0], [255, 0, 0]]), name="two", labels=["a", "b"])
-    b'0 0 9 0\\n1 255 0 0\\n'
+    b'0 0 9 0\n1 255 0 0\n'
     """
     return WRITERS[kind](colors, name, labels)
 

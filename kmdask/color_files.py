@@ -128,7 +128,7 @@ def read(kind: str, content: bytes) -> Colors:
 
     Examples
     --------
-    >>> read("gpl", b"GIMP Palette\\nName: two\\n#\\n255 0 0 red\\n  0 9 0\\n")
+    >>> read("gpl", b"GIMP Palette\nName: two\n#\n255 0 0 red\n  0 9 0\n")
     array([[255,   0,   0],
            [  0,   9,   0]], dtype=uint8)
     """

@@ -152,12 +152,14 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """What has to be known of the fit besides k and seed, ready for JSON."""
         scale, fixed = self.scale, self.fixed
-        return {
+        decided: dict[str, Any] = {
             "scale": scale if scale is None or isinstance(scale, str) else list(map(float, scale)),
             "pca": self.pca,
             "refine": self.refine,
-            "fixed": fixed and [c if isinstance(c, str) else list(c) for c in fixed],
         }
+        if fixed is not None:
+            decided["fixed"] = [each if isinstance(each, str) else list(each) for each in fixed]
+        return decided
 
 
 def _checked_seed(seed: object) -> int:

@@ -95,7 +95,7 @@ def test_colour_maps_and_styles_are_in_the_order_of_their_values():
     assert read("qml", qml.encode()).tolist() == [[9, 9, 9], [1, 2, 3]]
 
 
-@pytest.mark.parametrize("k", [1, 5, 16, 17, 255, 256, 300])
+@pytest.mark.parametrize("k", [1, 17, 256, 300])
 def test_a_picture(tmp_path, k):
     colors = np.random.default_rng(k).permutation(1 << 24)[:k]
     colors = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1).astype(np.uint8)
