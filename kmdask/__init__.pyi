@@ -21,6 +21,8 @@ from .fitting.colors import WeightedColors as WeightedColors
 from .fitting.fit import fit_palette as fit_palette
 from .fitting.kmeans import KMeans as KMeans
 from .fitting.refine import refine_centers as refine_centers
+from .fitting.space import LinearSpace as LinearSpace
+from .fitting.space import Oklab as Oklab
 from .fitting.space import Space as Space
 from .fitting.survey import Survey as Survey
 from .fitting.survey import count_colors as count_colors
@@ -43,6 +45,9 @@ from .saved_palette import SavedPalette as SavedPalette
 from .sweeping import sweep as sweep
 from .verify import Problem as Problem
 from .verify import verify as verify
+from .viewing.served import View as View
+from .viewing.show import export_view as export_view
+from .viewing.show import view as view
 from .writing.levels import Level as Level
 from .writing.levels import pyramid as pyramid
 

@@ -30,6 +30,7 @@ from kmdask.cli_palette import palette
 from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.cli_show import show
 from kmdask.cli_sweep import sweep
+from kmdask.cli_view import view
 from kmdask.errors import ParameterError
 
 EXAMPLES = """\b
@@ -37,6 +38,7 @@ Examples:
   kmdask compress scene.tif -k 16            writes scene.kmdask/
   kmdask info scene.kmdask                   says what is in it
   kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
+  kmdask view scene.kmdask                   shows it beside the original in the browser
   kmdask sweep scene.tif                     says what 2 to 256 colours cost and give
   kmdask compress scene.tif --psnr 35        takes as many colours as 35 dB need
   kmdask fit a.tif b.tif both.json -k 16     fits one palette to two images
@@ -123,6 +125,7 @@ def fit(
 
 main.add_command(sweep)
 main.add_command(palette)
+main.add_command(view)
 
 
 @main.command()

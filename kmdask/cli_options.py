@@ -186,6 +186,13 @@ spacing = options(
         help="Weights of the bands when colours are compared, as 1,0.5,1, or std.",
     ),
     click.option("--pca", type=int, help="Compare colours by so many principal components."),
+    click.option(
+        "--space",
+        metavar="rgb|oklab",
+        default="rgb",
+        show_default=True,
+        help="Compare colours by their bands or, of 8-bit sRGB, as they are seen (OKLab).",
+    ),
 )
 fitting = options(
     spacing,

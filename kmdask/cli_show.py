@@ -28,7 +28,8 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         "image": f"{width} x {height}, {_bands(bands)} of {report.dtype}"
         + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
         "colours": _colors(report),
-        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}",
+        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}"
+        + ("" if report.delta_e is None else f", mean delta E OK {report.delta_e:.4f}"),
         "size": f"{size_told(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
         + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
@@ -54,13 +55,14 @@ def show_sweep(table: Sweep) -> None:
     click.echo(f"{table.source}: {width} x {height}, {_bands(bands)} of {table.dtype}")
     click.echo(f"{table.colors:,} {kind}")
     click.echo(
-        f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'entropy':>9} {'estimate':>9} "
-        f"{'by sample':>9} {'seconds':>7}"
+        f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'delta E':>7} {'entropy':>9} "
+        f"{'estimate':>9} {'by sample':>9} {'seconds':>7}"
     )
     for point in table.points:
         stored = table.stored_bytes(point)
+        seen = "-" if point.delta_e is None else f"{point.delta_e:.4f}"
         click.echo(
-            f"{point.k:>6} {point.entries:>7} {point.mse:>9.4g} {point.psnr:>5.2f} dB "
+            f"{point.k:>6} {point.entries:>7} {point.mse:>9.4g} {point.psnr:>5.2f} dB {seen:>7} "
             f"{point.bits_per_pixel:>5.2f} bpp {size_told(point.index_bytes):>9} "
             f"{'-' if stored is None else size_told(stored):>9} {point.seconds:>7.2f}"
         )

@@ -17,6 +17,7 @@ from kmdask.bands import fill_values
 from kmdask.display import check_display
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
+from kmdask.fitting.space import Oklab
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
 from kmdask.fixed import fixed_values
 from kmdask.metrics import measure
@@ -148,6 +149,8 @@ class Counted:
     ) -> Iterator[Trial]:
         """Fit several numbers of colours, ascending; the error never rises from one to the next.
 
+        It is the mean squared error, in OKLab the mean ΔEOK.
+
         Each is fitted twice, from the best of many starts and from the palette before with new
         entries where the error is large, and the better of the two is kept. Rounding,
         or a space in which others are nearest, may still make the palette before
@@ -165,12 +168,18 @@ class Counted:
             found = [self.fit(k, seed)]
             if last is not None and len(self.colors) > k:
                 found.append(self.fit(k, seed, start=last.centers))
-            best = min(found, key=_error)
+            best = min(found, key=self._error)
             best = best if polish is None else polish(best)
             if last is not None:
-                best = min(best, replace(last, k=k), key=_error)
+                best = min(best, replace(last, k=k), key=self._error)
             last = best
             yield best
+
+    def _error(self, trial: Trial) -> float:
+        """What a palette of these images is to make small."""
+        metrics = trial.metrics
+        perceived = metrics.delta_e if isinstance(self.survey.space, Oklab) else None
+        return metrics.mse if perceived is None else perceived
 
     def bits(self, metrics: Metrics) -> float:
         """Entropy of the indices in bits per pixel, that of missing pixels among them.
@@ -190,10 +199,6 @@ class Counted:
     def index_bytes(self, metrics: Metrics) -> int:
         """Estimate the bytes of the stored indices, by their entropy; see `bits`."""
         return round(self.bits(metrics) * self.pixels / 8)
-
-
-def _error(trial: Trial) -> float:
-    return trial.metrics.mse
 
 
 def count(
@@ -230,7 +235,7 @@ def count(
     check_pca(options.pca, len(bands))
     fixed = fixed_values(options.fixed, bands, rasters[0].pixels.dtype)
     images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
-    plan = survey_images(images, scale=options.scale, pca=options.pca)
+    plan = survey_images(images, scale=options.scale, pca=options.pca, space=options.space)
     tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
     chunks = [part for raster in rasters for part in raster.chunks] if keep else []
     done = run(*(part for table in tables for part in table), *chunks)

@@ -10,7 +10,8 @@ import dask.array as da
 import numpy as np
 
 from kmdask.errors import ParameterError
-from kmdask.fitting.search import prepared
+from kmdask.fitting.search import nearest_rows, prepared
+from kmdask.fitting.space import LinearSpace
 from kmdask.graphs import shared
 from kmdask.kernels import colors as kernels
 from kmdask.kernels.nearest import nearest_pixels
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.fitting.space import Space
+
+
+PART = 1 << 16
+"""Colours of a table that are turned into features at a time, in 1.5 MB."""
 
 
 def encode(
@@ -34,8 +39,8 @@ def encode(
 
     Exact: the entry of smallest squared distance, the lowest index where several are as near. Up to
     three bands of 8 bits are looked up in a table of all colours (16 MiB, built once in each
-    process), at a cost that does not depend on k; other pixels are compared with the entries that
-    can be nearest in their neighbourhood.
+    process), at a cost that does not depend on k; other pixels, and those of a `LinearSpace`, are
+    compared with the entries that can be nearest in their neighbourhood.
 
     Parameters
     ----------
@@ -54,7 +59,8 @@ def encode(
     Raises
     ------
     ParameterError
-        If the bands do not agree, or there is no index left for invalid pixels.
+        If the bands do not agree, the space is not theirs, or there is no index left for invalid
+        pixels.
 
     Examples
     --------
@@ -68,9 +74,13 @@ def encode(
     if pixels.shape[2] != palette.bands:
         msg = f"the pixels have {pixels.shape[2]} band(s), the palette has {palette.bands}"
         raise ParameterError(msg)
+    if space is not None:
+        space.check(palette.bands, pixels.dtype)
+        space.check(palette.bands, palette.colors.dtype)
     check_room(len(palette), masked=mask is not None)
     dtype = index_dtype(len(palette) + (mask is not None))
-    table = countable(pixels) and palette.colors.dtype == np.uint8 and space is None
+    table = countable(pixels) and palette.colors.dtype == np.uint8
+    table = table and not isinstance(space, LinearSpace)
     # Not map_blocks: to drop the axis of bands it would copy every block.
     indices: da.Array = da.blockwise(
         _look_up if table else _search,
@@ -80,7 +90,7 @@ def encode(
         *(() if mask is None else (mask, "yx")),
         palette=shared(palette),
         index_dtype=dtype,
-        **({} if table else {"space": space}),
+        space=space,
         concatenate=False,
         dtype=dtype,
         meta=np.empty((0, 0), dtype),
@@ -140,7 +150,7 @@ def _search(
     *,
     palette: Palette,
     index_dtype: np.dtype[Any],
-    space: Space | None,
+    space: LinearSpace | None,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     (block,) = pixels  # the one chunk over all bands
     indices = np.empty(block.shape[:2], index_dtype)
@@ -155,25 +165,33 @@ def _look_up(
     *,
     palette: Palette,
     index_dtype: np.dtype[Any],
+    space: Space | None,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     (block,) = pixels
     indices = np.empty(block.shape[:2], index_dtype)
-    kernels.look_up(block, valid_or_all(mask), _table(palette), palette.nodata, indices)
+    kernels.look_up(block, valid_or_all(mask), _table(palette, space), palette.nodata, indices)
     return indices
 
 
 _building = threading.Lock()
 
 
-def _table(palette: Palette) -> npt.NDArray[np.unsignedinteger[Any]]:
+def _table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsignedinteger[Any]]:
     # Rebuilt from the palette in every process, which is faster than sending it there; one thread
     # builds, the others wait for it.
     with _building:
-        return _cached_table(palette)
+        return _cached_table(palette, space)
 
 
 @lru_cache(maxsize=2)
-def _cached_table(palette: Palette) -> npt.NDArray[np.unsignedinteger[Any]]:
+def _cached_table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsignedinteger[Any]]:
     table = np.zeros(1 << kernels.CODE_BITS, index_dtype(len(palette)))
-    kernels.nearest_table(palette.colors, table)
+    if space is None:
+        kernels.nearest_table(palette.colors, table)
+        return table
+    entries = palette.colors.astype(np.float64)
+    for part in range(0, len(table), PART):
+        codes = np.arange(part, part + PART, dtype=np.uint32)
+        colors = kernels.decode_codes(codes, palette.bands)
+        table[part : part + PART] = nearest_rows(colors, entries, space)
     return table

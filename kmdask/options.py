@@ -11,7 +11,7 @@ from kmdask.display import check_stretch
 from kmdask.errors import ParameterError
 from kmdask.fitting.fit import check_k
 from kmdask.fitting.refine import check_refine
-from kmdask.fitting.survey import check_pca, check_scale
+from kmdask.fitting.survey import check_pca, check_scale, check_space
 from kmdask.fixed import check_fixed
 from kmdask.palette import ENTRIES
 from kmdask.targets import Target
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kmdask.fitting.refine import Refine
-    from kmdask.fitting.survey import Scale
+    from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.fixed import Fixed
     from kmdask.reading.window import Window
     from kmdask.saved_palette import SavedPalette
@@ -33,7 +33,7 @@ DEFAULT_FORMATS = ("zarr", "tiles")
 TARGETS: tuple[Kind, ...] = ("psnr", "max_bytes", "ratio")
 """What may be given in place of k; see `kmdask.targets`."""
 
-FITTING = ("seed", "scale", "pca", "refine", "display", "stretch", "fixed")
+FITTING = ("seed", "scale", "pca", "space", "refine", "display", "stretch", "fixed")
 """What a fit has decided once there is a palette."""
 
 CODECS = ("zstd", "bz2")
@@ -52,6 +52,7 @@ class Options:
     nodata: float | None = None
     scale: Scale = None
     pca: int | None = None
+    space: SpaceName = "rgb"
     refine: Refine = 2
     display: Sequence[int] | None = None
     stretch: Sequence[float] | None = None
@@ -77,6 +78,7 @@ class Options:
         object.__setattr__(self, "refine", check_refine(self.refine))
         check_scale(self.scale)
         check_pca(self.pca)
+        check_space(self.space, self.scale, self.pca)
         check_stretch(self.stretch)
         _check_formats(self.formats)
         _check_codec(self.codec)

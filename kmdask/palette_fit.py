@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from kmdask.connecting.client import Connection
     from kmdask.fitting.refine import Refine
-    from kmdask.fitting.survey import Scale
+    from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.fixed import Fixed
     from kmdask.places import Place
     from kmdask.progress import Progress
@@ -48,6 +48,7 @@ def fit(
     nodata: float | None = None,
     scale: Scale = None,
     pca: int | None = None,
+    space: SpaceName = "rgb",
     refine: Refine = 2,
     display: Sequence[int] | None = None,
     stretch: Sequence[float] | None = None,
@@ -72,7 +73,7 @@ def fit(
         Number of colours, from 1 to 65,536.
     out : str or path-like, optional
         The file to write it to, a path or a URL. By default it is not written.
-    fixed, seed, bands, nodata, scale, pca, refine, display, stretch : optional
+    fixed, seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
         As for `kmdask.compress`.
     window : sequence of int or rasterio.windows.Window, optional
         The region to fit to, the same of each image.
@@ -108,6 +109,7 @@ def fit(
         nodata=nodata,
         scale=scale,
         pca=pca,
+        space=space,
         refine=refine,
         display=display,
         stretch=stretch,

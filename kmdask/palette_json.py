@@ -91,8 +91,8 @@ def _rebuilt(fields: dict[str, Any]) -> dict[str, Any]:
     if palette.bands != len(bands) or (plain and not (palette.displayable and palette.bands == 3)):
         raise ValueError(f"{palette.bands} bands of {colors.dtype} are described otherwise")
     display.rgb(palette, [band.number for band in bands])
-    if space is not None and len(space.matrix) != palette.bands:
-        raise ValueError(f"the space has {len(space.matrix)} bands")
+    if space is not None:
+        space.check(palette.bands, colors.dtype)
     return {
         "palette": palette,
         "bands": bands,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
     from kmdask.fitting.refine import Refine
-    from kmdask.fitting.survey import Scale
+    from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.fixed import Fixed
     from kmdask.reading.sources import Source
     from kmdask.saved_palette import SavedPalette
@@ -54,6 +54,7 @@ def compress(
     nodata: float | None = None,
     scale: Scale = None,
     pca: int | None = None,
+    space: SpaceName = "rgb",
     refine: Refine = 2,
     display: Sequence[int] | None = None,
     stretch: Sequence[float] | None = None,
@@ -104,7 +105,7 @@ def compress(
         `SavedPalette.read` takes (.gpl, .clr, .qml, a raster with a colour table). Entries keep
         their order and values, also one that means a missing pixel. The
         image is then read once, by default in the palette's bands, and its colours are not counted.
-        What the fit has decided cannot be given besides: `seed`, `scale`, `pca`, `refine`,
+        What the fit has decided cannot be given besides: `seed`, `scale`, `pca`, `space`, `refine`,
         `display`, `stretch`, `estimator`. As nobody knows before whether all pixels are valid, one
         index is kept for those that are not if the source can have such.
     fixed : sequence of str or of sequence of float, optional
@@ -126,6 +127,10 @@ def compress(
         reciprocal of each one's standard deviation. By default all weigh the same.
     pca : int, optional
         Compare colours by this many principal components of the (weighted) bands.
+    space : {"rgb", "oklab"}, default "rgb"
+        Where colours are compared: by their bands or, of three 8-bit bands taken for red, green and
+        blue of sRGB, as they are seen, in OKLab [2]_, without `scale` or `pca`. PSNR, also as a
+        target, stays that of the bands, and becomes lower; `Report.delta_e` is what is seen.
     refine : int or "converge", default 2
         Steps of k-means over all pixels after the fit to their colours, where these are too many
         to be counted one by one; each is one pass over the image. Of no effect on up to three
@@ -193,6 +198,8 @@ def compress(
     ----------
     .. [1] V. Satopää, J. Albrecht, D. Irwin and B. Raghavan, "Finding a 'Kneedle' in a haystack:
        detecting knee points in system behavior", ICDCS Workshops 2011, 166-171.
+    .. [2] B. Ottosson, "A perceptual color space for image processing", 2020,
+       https://bottosson.github.io/posts/oklab/
 
     Examples
     --------
@@ -219,6 +226,7 @@ def compress(
         nodata=nodata,
         scale=scale,
         pca=pca,
+        space=space,
         refine=refine,
         display=display,
         stretch=stretch,

@@ -59,6 +59,7 @@ def report_of(
         mse=metrics.mse,
         peak=metrics.peak,
         psnr=metrics.psnr,
+        delta_e=metrics.delta_e,
         shares=metrics.shares,
         sizes=sizes,
         seconds=seconds,

@@ -101,6 +101,10 @@ class Report:
     asked: dict[str, Any] | None = None
     """What was asked for in place of `k`, as ``{"psnr": 35.0}``; None if `k` or a palette was."""
 
+    delta_e: float | None = None
+    """Mean ΔEOK, how large the error looks, of three bands of 8 bits whose colours were counted;
+    else None. See `Metrics`."""
+
     @property
     def ratio_source(self) -> float:
         """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""

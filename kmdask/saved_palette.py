@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kmdask import __version__, color_exports, palette_json, places, storage
 from kmdask.display import Display
 from kmdask.errors import ParameterError, writing

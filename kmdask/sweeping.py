@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from kmdask.connecting.client import Connection
     from kmdask.fitting.refine import Refine
-    from kmdask.fitting.survey import Scale
+    from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.fixed import Fixed
     from kmdask.opening import Opened
 
@@ -43,6 +43,7 @@ def sweep(
     nodata: float | None = None,
     scale: Scale = None,
     pca: int | None = None,
+    space: SpaceName = "rgb",
     refine: Refine = 0,
     window: Sequence[int] | None = None,
     sample: int = 4,
@@ -57,8 +58,9 @@ def sweep(
     only the seconds tell runs apart.
 
     Each palette is the better of two: the one that ``kmdask.compress(path, k)`` would find, and one
-    grown from the palette before. So the error never rises with k. Where colours are counted one by
-    one, up to three bands of 8 bits, it is exact, and at most the one in the report of that run.
+    grown from the palette before. So the error never rises with k: the mean squared error, or in
+    OKLab the mean ΔEOK. Where colours are counted one by one, up to three bands of 8 bits, it is
+    exact, and at most the one in the report of that run.
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ def sweep(
     ks : iterable of int, default (2, 4, 8, 16, 32, 64, 128, 256)
         Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order; no
         fewer than are fixed.
-    fixed, seed, bands, nodata, scale, pca : optional
+    fixed, seed, bands, nodata, scale, pca, space : optional
         As for `kmdask.compress`.
     refine : int or "converge", default 0
         Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each
@@ -111,6 +113,7 @@ def sweep(
         nodata=nodata,
         scale=scale,
         pca=pca,
+        space=space,
         refine=refine,
         window=check_window(window),
         fixed=fixed,
@@ -144,6 +147,7 @@ def sweep(
             index_bytes=counted.index_bytes(trial.metrics),
             sample_bytes=size,
             seconds=seconds,
+            delta_e=trial.metrics.delta_e,
         )
         for (trial, seconds), size in zip(trials, taken, strict=True)
     )
@@ -157,7 +161,7 @@ def sweep(
         exact=colors.exact,
         peak=colors.high - colors.low,
         seed=options.seed,
-        options={**options.to_dict(), "window": options.window},
+        options={**options.to_dict(), "space": options.space, "window": options.window},
         sample_pixels=pixels,
         points=points,
     )

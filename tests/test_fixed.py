@@ -149,10 +149,14 @@ def test_refining_holds_them(scene):
 # The palette.
 
 
-@pytest.fixture(params=["rgb", "grey", "cells", "float", "scale", "pca"])
+@pytest.fixture(params=["rgb", "grey", "cells", "float", "scale", "pca", "oklab"])
 def image(request, scene):
     """Pixels, options, and two colours, the second of which is none of the image's."""
-    options = {"scale": {"scale": (1, 0.5, 2)}, "pca": {"pca": 2}}.get(request.param, {})
+    options = {
+        "scale": {"scale": (1, 0.5, 2)},
+        "pca": {"pca": 2},
+        "oklab": {"space": "oklab"},
+    }.get(request.param, {})
     pixels = scene(60, 70, {"grey": 1, "cells": 5}.get(request.param, 3))
     if request.param == "cells":
         pixels = pixels.astype(np.uint16) * 40
@@ -180,7 +184,7 @@ def test_every_fixed_colour_is_in_the_palette(tmp_path, compress, image):
     # In order of lightness, as all palettes are.
     assert bundle.palette == kmdask.Palette.from_centers(colors.astype(np.float64), pixels.dtype)
     # Never worse than the best of fewer with these as further entries.
-    if "pca" not in options:
+    if not options.keys() & {"pca", "space"}:
         plain = compress(pixels, 5, tmp_path / "b.kmdask", **options).palette.colors
         joined = np.concatenate([plain, np.array(fixed, pixels.dtype)])
         assert error(pixels, colors, options) <= error(pixels, joined, options) * 1.001

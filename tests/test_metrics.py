@@ -11,7 +11,7 @@ import pytest
 
 from kmdask import Metrics, Palette, count_colors, encode, measure
 from kmdask.fitting import colors
-from kmdask.fitting.space import Space
+from kmdask.fitting.space import LinearSpace
 from kmdask.metrics import metrics_of, pixel_errors
 
 
@@ -60,7 +60,7 @@ def test_exact_images_have_infinite_psnr():
     palette = Palette(np.array([[3, 2, 1]], np.uint8))
     image = da.from_array(np.full((4, 5, 3), [3, 2, 1], np.uint8))
     measured = measure(count_colors(image), palette)
-    assert measured == Metrics(mse=0.0, shares=(1.0,))
+    assert measured == Metrics(mse=0.0, shares=(1.0,), delta_e=0.0)
     assert measured.psnr == math.inf
     assert type(measured.mse) is float
 
@@ -101,7 +101,7 @@ def test_errors_of_pixels_equal_brute_force(scene, holes, dtype, k, masked):
 def test_errors_are_those_of_the_bands_wherever_the_nearest_was_looked_for(scene):
     pixels = scene(20, 30)
     palette = Palette(pixels[::7, 3])
-    space = Space((0.01, 1.0, 1.0))
+    space = LinearSpace((0.01, 1.0, 1.0))
     measured = measure(count_colors(da.from_array(pixels)), palette, space=space)
     values, entries = pixels.reshape(-1, 3).astype(float), palette.colors.astype(float)
     labels = (((values[:, None] - entries) * space.scale) ** 2).sum(axis=2).argmin(axis=1)
