@@ -1,4 +1,6 @@
 from .bands import Band as Band
+from .comparing import Comparison as Comparison
+from .comparing import compare as compare
 from .connecting.client import connect as connect
 from .connecting.clusters import Local as Local
 from .connecting.clusters import Remote as Remote

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import click
 
 from kmdask import __version__
+from kmdask.cli_compare import compare
 from kmdask.cli_options import (
     CONNECTING,
     choosing,
@@ -38,6 +39,7 @@ Examples:
   kmdask compress scene.tif -k 16            writes scene.kmdask/
   kmdask info scene.kmdask                   says what is in it
   kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
+  kmdask compare scene.tif scene.kmdask      says how far the two are apart
   kmdask view scene.kmdask                   shows it beside the original in the browser
   kmdask sweep scene.tif                     says what 2 to 256 colours cost and give
   kmdask compress scene.tif --psnr 35        takes as many colours as 35 dB need
@@ -125,6 +127,7 @@ def fit(
 
 main.add_command(sweep)
 main.add_command(palette)
+main.add_command(compare)
 main.add_command(view)
 
 
@@ -272,6 +275,7 @@ def _compress(
     k: int | Literal["auto"] | None,
     *,
     no_tiles: bool,
+    no_ssim: bool,
     cog: bool,
     as_json: bool,
     quiet: bool,
@@ -289,6 +293,7 @@ def _compress(
             k,
             out,
             client=chosen(**where),
+            ssim=not no_ssim,
             formats=("zarr",) + ("tiles",) * (not no_tiles) + ("cog",) * cog,
             progress=told,
             **options,

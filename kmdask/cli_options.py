@@ -222,7 +222,16 @@ compressing = options(
         show_default=True,
         help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
     ),
+    click.option(
+        "--smooth",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Let indices repeat their neighbours' at some error, for fewer bytes: 0.1 to 0.5 cost "
+        "0.1 dB.",
+    ),
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
+    click.option("--no-ssim", is_flag=True, help="Leave the structural similarity out."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
     connecting,
     click.option(

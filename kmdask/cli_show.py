@@ -29,7 +29,8 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
         "colours": _colors(report),
         "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}"
-        + ("" if report.delta_e is None else f", mean delta E OK {report.delta_e:.4f}"),
+        + ("" if report.delta_e is None else f", mean delta E OK {report.delta_e:.4f}")
+        + _judged(report),
         "size": f"{size_told(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
         + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
@@ -83,6 +84,12 @@ def _colors(report: Report) -> str:
         )
     groups = "" if report.exact_colors else "groups of them "
     return f"{report.colors:,} {groups}in the source, {used}"
+
+
+def _judged(report: Report) -> str:
+    """What older bundles do not say."""
+    ssim = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
+    return ssim + ("" if report.max_error is None else f", largest error {report.max_error:.4g}")
 
 
 def _bands(bands: int) -> str:

@@ -5,13 +5,9 @@ One pass over the pixels counts; whatever is fitted and measured after it needs 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from scipy.special import entr
 
 from kmdask.bands import fill_values
 from kmdask.display import check_display
@@ -20,13 +16,14 @@ from kmdask.fitting.refine import refine_images
 from kmdask.fitting.space import Oklab
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
 from kmdask.fixed import fixed_values
-from kmdask.metrics import measure
+from kmdask.metrics import entropy_of, measure
 from kmdask.palette import Palette
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import dask.array as da
+    import numpy as np
     import numpy.typing as npt
     from sklearn.base import BaseEstimator
 
@@ -182,19 +179,8 @@ class Counted:
         return metrics.mse if perceived is None else perceived
 
     def bits(self, metrics: Metrics) -> float:
-        """Entropy of the indices in bits per pixel, that of missing pixels among them.
-
-        What a code would take on average that takes each index by itself: neighbours that are
-        alike, which make stored indices smaller, do not count.
-
-        References
-        ----------
-        C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
-        27 (1948) 379-423.
-        """
-        valid = self.colors.pixels / self.pixels
-        shares = np.append(valid * np.array(metrics.shares), 1 - valid)
-        return float(entr(shares).sum()) / math.log(2)
+        """Entropy of the indices in bits per pixel; see `kmdask.metrics.entropy_of`."""
+        return entropy_of(metrics.shares, self.colors.pixels / self.pixels)
 
     def index_bytes(self, metrics: Metrics) -> int:
         """Estimate the bytes of the stored indices, by their entropy; see `bits`."""

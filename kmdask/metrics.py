@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
+from scipy.special import entr
 
 from kmdask.fitting.search import nearest_rows
 from kmdask.fitting.space import Oklab, is_rgb
@@ -21,6 +22,8 @@ from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import dask.array as da
     import numpy.typing as npt
     from dask.delayed import Delayed
@@ -53,6 +56,16 @@ class Metrics:
     pixels: int = field(default=0, compare=False, repr=False)
     """How many valid pixels there are."""
 
+    band_mse: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    """Mean squared error of each band."""
+
+    band_max_error: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    """The largest absolute error of each band."""
+
+    ssim: float | None = field(default=None, compare=False, repr=False)
+    """Mean structural similarity, from -1 to 1; None if nobody looked for it, or no window of
+    7 x 7 pixels is valid; see `kmdask.similarity`."""
+
     delta_e: float | None = None
     """Mean ΔEOK, the distance in OKLab of a pixel from its palette entry: 1 from black to white,
     and about 0.02 where a difference begins to be seen [1]_. Of three bands of 8 bits, taken for
@@ -61,7 +74,39 @@ class Metrics:
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio in decibels; infinite without error."""
-        return 10 * math.log10(self.peak**2 / self.mse) if self.mse and self.peak else math.inf
+        return psnr_of(self.mse, self.peak)
+
+
+def psnr_of(mse: float, peak: float) -> float:
+    """Return the peak signal-to-noise ratio in decibels; infinite without error."""
+    return 10 * math.log10(peak**2 / mse) if mse and peak else math.inf
+
+
+def entropy_of(shares: Sequence[float], valid: float = 1.0) -> float:
+    """Return the entropy of indices in bits per pixel, that of missing pixels among them.
+
+    What a code would take on average that takes each index by itself: neighbours that are
+    alike, which make stored indices smaller, do not count.
+
+    Parameters
+    ----------
+    shares : sequence of float
+        The share of the valid pixels that has each palette entry.
+    valid : float, default 1.0
+        The share of all pixels that is valid.
+
+    References
+    ----------
+    C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
+    27 (1948) 379-423.
+
+    Examples
+    --------
+    >>> entropy_of((0.5, 0.5)), entropy_of((1.0,), valid=0.5)
+    (1.0, 1.0)
+    """
+    parts = np.append(valid * np.array(shares), 1 - valid)
+    return float(entr(parts).sum()) / math.log(2)
 
 
 def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = None) -> Metrics:
@@ -98,10 +143,11 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     if space is not None:
         space.check(colors.bands, colors.dtype)
     errors, _ = over_chunks(
-        "measure", _color_errors, _sum, [colors.colors, colors.counts], palette, space
+        "measure", _color_errors, merged, [colors.colors, colors.counts], palette, space
     )
-    *sums, seen = dask.compute(errors)[0]
-    metrics = metrics_of(np.array(sums), palette.bands, colors.high - colors.low)
+    (sums,) = dask.compute(errors)
+    metrics = metrics_of(sums[:, :-1], palette.bands, colors.high - colors.low)
+    seen = sums[0, -1]
     return metrics if np.isnan(seen) else replace(metrics, delta_e=float(seen) / metrics.pixels)
 
 
@@ -126,7 +172,7 @@ def pixel_errors(
         Ones.
     """
     return over_chunks(
-        "measure", _pixel_errors, _sum, [pixels, indices], palette, receipts=receipts
+        "measure", _pixel_errors, merged, [pixels, indices], palette, receipts=receipts
     )
 
 
@@ -135,26 +181,38 @@ def metrics_of(errors: npt.NDArray[np.float64], bands: int, peak: float) -> Metr
 
     Parameters
     ----------
-    errors : float64 array of shape (band + k,)
-        The sum of squared differences of each band, then the pixels of each palette entry. In one
-        array, it adds up and is kept in a file.
+    errors : float64 array of shape (2, band + k)
+        The sum of squared differences of each band, then the pixels of each palette entry; under
+        the first the largest differences, then zeros. In one array, it is kept in a file.
     bands : int
     peak : float
         See `Metrics`.
     """
-    squared, counts = errors[:bands], errors[bands:]
+    squared, counts = errors[0, :bands], errors[0, bands:]
     pixels = int(counts.sum())
     return Metrics(
         mse=float(squared.sum()) / (max(pixels, 1) * bands),
         shares=tuple((counts / max(pixels, 1)).tolist()),
         peak=peak,
         pixels=pixels,
+        band_mse=tuple((squared / max(pixels, 1)).tolist()),
+        band_max_error=tuple(errors[1, :bands].tolist()),
     )
 
 
-def _sum(parts: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    total: npt.NDArray[np.float64] = np.sum(parts, axis=0)
-    return total
+def merged(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Merge errors: the first row of each is added up, of the second the largest is taken."""
+    rows = np.stack(parts, axis=1)
+    return np.stack([rows[0].sum(axis=0), rows[1].max(axis=0)])
+
+
+def with_largest(
+    added: npt.NDArray[np.float64], largest: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Put what adds up and what does not into one array, as `merged` takes it."""
+    rows = np.zeros((2, len(added)))
+    rows[0], rows[1, : len(largest)] = added, largest
+    return rows
 
 
 def _color_errors(
@@ -171,7 +229,8 @@ def _color_errors(
     if is_rgb(palette.bands, palette.colors.dtype):
         gaps = Oklab().project(colors) - Oklab().project(entries)[labels]
         seen = float((np.sqrt((gaps**2).sum(axis=1)) * counts).sum())
-    return np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels, [seen]])
+    added = np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels, [seen]])
+    return with_largest(added, np.sqrt(squared.max(axis=0, initial=0)))
 
 
 def _pixel_errors(
@@ -179,5 +238,6 @@ def _pixel_errors(
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
     squared, counts = np.zeros(palette.bands), np.zeros(len(palette), np.int64)
-    add_errors(pixels, indices, entries, squared, counts)
-    return np.concatenate([squared, counts])
+    largest = np.zeros(palette.bands)
+    add_errors(pixels, indices, entries, squared, counts, largest)
+    return with_largest(np.concatenate([squared, counts]), largest)

@@ -14,6 +14,7 @@ from kmdask.fitting.refine import check_refine
 from kmdask.fitting.survey import check_pca, check_scale, check_space
 from kmdask.fixed import check_fixed
 from kmdask.palette import ENTRIES
+from kmdask.smoothing import check_smooth
 from kmdask.targets import Target
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Options:
     fixed: Fixed = None
     """Colours that have to be in the palette."""
 
+    smooth: float = 0.0
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "fixed", check_fixed(self.fixed))
         if self.palette is None:
@@ -76,6 +79,7 @@ class Options:
             self._check_unasked()
         object.__setattr__(self, "seed", _checked_seed(self.seed))
         object.__setattr__(self, "refine", check_refine(self.refine))
+        object.__setattr__(self, "smooth", check_smooth(self.smooth))
         check_scale(self.scale)
         check_pca(self.pca)
         check_space(self.space, self.scale, self.pca)

@@ -202,7 +202,8 @@ def fit_rasters(
     with stages("fit"):
         trial = fit_asked(counted, options, estimator)
         palette = trial.palette
-        metrics = trial.metrics if colors.exact else None
+        # Pixels of one colour may get several entries where they are smoothed.
+        metrics = trial.metrics if colors.exact and not options.smooth else None
     if plan.units is not None and options.refine != 0:
         with stages("refine"):
             palette = counted.palette(counted.refined(trial.centers, options.refine, run))

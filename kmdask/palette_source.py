@@ -118,7 +118,7 @@ def of_colors(colors: npt.NDArray[np.uint8], path: str | None = None) -> SavedPa
 
 def _of_bundle(place: Place) -> SavedPalette:
     image, (_, _, header) = CompressedImage.read(place), store.read_arrays(place)
-    options = dict(header.options)
+    options = {name: value for name, value in header.options.items() if name != "smooth"}
     if "space" not in options:
         msg = (
             f"the bundle {str(place)!r} does not say where its colours are compared; compress "

@@ -59,8 +59,10 @@ def compress(
     display: Sequence[int] | None = None,
     stretch: Sequence[float] | None = None,
     window: Sequence[int] | None = None,
+    smooth: float = 0.0,
     formats: Sequence[str] = DEFAULT_FORMATS,
     codec: str = "zstd",
+    ssim: bool = True,
     overwrite: bool = False,
     resume: bool = False,
     client: Connection = None,
@@ -145,6 +147,9 @@ def compress(
         The region of the image to take, as first column, first row, width and height in pixels;
         its place on the map moves with it. Nothing outside is read, but blocks of the file that its
         edges cut are. By default all.
+    smooth : float, default 0
+        How much error a pixel may take for fewer bytes, as `kmdask.encode` explains: 0.1 to 0.5
+        cost some 0.1 dB of PSNR and save up to a fifth of the bytes, on texture next to none.
     formats : sequence of str, default ("zarr", "tiles")
         What to write. "zarr" is the compressed image itself and must be among them; "tiles" are a
         Deep Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
@@ -154,6 +159,8 @@ def compress(
         compress, 15 to 70 megapixels a second and core, 4 where pixels repeat and 2 to 8 of 16-bit
         indices; decoding is 10 to 60 times as slow. Besides kmdask, zarr and xarray read it where
         kmdask is installed, and GDAL does not.
+    ssim : bool, default True
+        Whether the report has SSIM: 4 ns of a core a pixel and band of 8 bits, else 5 to 9.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
         store, where nothing can be renamed, once the palette is known.
@@ -191,8 +198,8 @@ def compress(
     What `psnr`, `max_bytes`, `ratio` and "auto" choose is found on the counts of the colours, in no
     further pass; the files are those of the k chosen. With an error or a size that does
     not always fall or rise with k, that is a k which meets the target while its neighbour does not.
-    Pixels of many or deep bands are gathered in cells, and the target is met by these, before
-    `refine`: the PSNR in the report is that of the pixels, and may be lower.
+    Pixels of many or deep bands are gathered in cells, and targets are met by these, before
+    `refine` and `smooth`: the PSNR in the report is that of the pixels, and may be lower.
 
     References
     ----------
@@ -230,6 +237,7 @@ def compress(
         refine=refine,
         display=display,
         stretch=stretch,
+        smooth=smooth,
         formats=formats,
         codec=codec,
         window=check_window(window),
@@ -272,7 +280,7 @@ def compress(
         staging.save(fitted, header, raster, stages.seconds, options.codec)
         with stages("write"):
             metrics, digests = write_outputs(
-                raster, fitted, formats=options.formats, staging=staging, run=run
+                raster, fitted, options, ssim=ssim, staging=staging, run=run
             )
         staging.finish(
             report_of(

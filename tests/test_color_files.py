@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import GimpPaletteFile, Image
 from rasterio.errors import NotGeoreferencedWarning
@@ -40,6 +40,7 @@ def nearest(pixels, colors):
 # Each format against who else reads or writes it.
 
 
+@settings(max_examples=10)
 @given(colors=TABLES, kind=st.sampled_from(["hex", "gpl", "clr", "qml"]))
 def test_what_is_written_is_read(colors, kind):
     content = write(kind, colors, name="a b\nc", labels=[f"<{i}>" for i in range(len(colors))])
@@ -47,6 +48,7 @@ def test_what_is_written_is_read(colors, kind):
     assert read(kind, content).tolist() == colors.tolist()
 
 
+@settings(max_examples=10)
 @given(colors=TABLES)
 def test_pillow_reads_gimp_palettes(colors):
     content = write("gpl", colors, name="a", labels=[""] * len(colors))

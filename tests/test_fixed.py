@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kmdask
@@ -50,6 +50,7 @@ def clouds():
 # The algorithm.
 
 
+@settings(max_examples=12)
 @given(held=st.integers(1, 6), k=st.integers(6, 9), seed=st.integers(0, 99), far=st.booleans())
 def test_as_a_few_lines_of_numpy_do(clouds, held, k, seed, far):
     X, weights = clouds
@@ -99,6 +100,7 @@ def test_the_best_start_is_around_what_is_held(scene):
     assert not np.array_equal(start, best_start(*where, 8, 0, held=held + 1))
 
 
+@settings(max_examples=12)
 @given(data=st.data())
 def test_grey_levels_are_the_best_there_are(data):
     values = np.array(sorted(data.draw(st.sets(st.integers(0, 12), min_size=1, max_size=7))))
@@ -226,7 +228,6 @@ def test_few_colours(tmp_path, compress):
     ("target", "met"),
     [
         ({"psnr": 30}, lambda image: image.report.psnr >= 30),
-        ({"ratio": 8}, lambda image: image.report.k >= 2),
         ({"k": "auto"}, lambda image: image.report.k >= 2),
         ({"psnr": 1}, lambda image: image.report.k == 2),
     ],
