@@ -125,10 +125,8 @@ def fit(
     click.echo(json.dumps(result) if as_json else f"{saved.path}: {entries} colours")
 
 
-main.add_command(sweep)
-main.add_command(palette)
-main.add_command(compare)
-main.add_command(view)
+for _command in (sweep, palette, compare, view):
+    main.add_command(_command)
 
 
 @main.command()

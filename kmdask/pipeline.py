@@ -102,20 +102,16 @@ def compress(
     ratio : float, optional
         How many times smaller than the raw pixels the indices are to be, by the same estimate.
     palette : SavedPalette, str, path-like or sequence of str, optional
-        What `kmdask.fit` returned, the path or URL of the file it wrote or of a bundle, or colours
-        for 8-bit RGB and grey images: hexadecimal ones, or the path of a file that
-        `SavedPalette.read` takes (.gpl, .clr, .qml, a raster with a colour table). Entries keep
-        their order and values, also one that means a missing pixel. The
-        image is then read once, by default in the palette's bands, and its colours are not counted.
-        What the fit has decided cannot be given besides: `seed`, `scale`, `pca`, `space`, `refine`,
-        `display`, `stretch`, `estimator`. As nobody knows before whether all pixels are valid, one
-        index is kept for those that are not if the source can have such.
+        What `kmdask.fit` returned, the path or URL of its file or of a bundle, or, for images of
+        8-bit RGB or grey, hexadecimal colours or a file of colours (see `SavedPalette.read`), which
+        keep order and values, also of one that means a missing pixel. The image is then read once,
+        by default in the palette's bands, and its colours are not counted. What the fit has decided
+        cannot be given besides: `seed`, `scale`, `pca`, `space`, `refine`, `display`, `stretch`,
+        `estimator`, `fixed`. One index is kept for missing pixels if the source can have such.
     fixed : sequence of str or of sequence of float, optional
-        Colours that have to be in the palette as they are, whether a pixel takes them or not:
-        hexadecimal ones for red, green and blue of 8 bits (``"#1b9e77"``, also several in a string
-        with commas between), or a value for each band. They count for `k`; the others are fitted
-        around them, by k-means whose fixed centres take pixels but do not move, and what rounds
-        to a fixed one is one entry with it. A target is met with these among the colours.
+        Colours that have to be in the palette as they are, used or not: hexadecimal (``"#1b9e77"``)
+        for 8-bit RGB, or a value for each band. They count for `k`; the others are fitted around
+        them, by k-means whose fixed centres take pixels but do not move.
     seed : int, default 0
         Seed of the fit, not negative.
     bands : sequence of int, optional
