@@ -109,9 +109,8 @@ def compress(
         cannot be given besides: `seed`, `scale`, `pca`, `space`, `refine`, `display`, `stretch`,
         `estimator`, `fixed`. One index is kept for missing pixels if the source can have such.
     fixed : sequence of str or of sequence of float, optional
-        Colours that have to be in the palette as they are, used or not: hexadecimal (``"#1b9e77"``)
-        for 8-bit RGB, or a value for each band. They count for `k`; the others are fitted around
-        them, by k-means whose fixed centres take pixels but do not move.
+        Colours that have to be in the palette, used or not: hexadecimal (``"#1b9e77"``) for 8-bit
+        RGB, or a value for each band. They count for `k`; k-means fits the others around them.
     seed : int, default 0
         Seed of the fit, not negative.
     bands : sequence of int, optional
