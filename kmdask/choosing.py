@@ -42,13 +42,13 @@ def fit_asked(counted: Counted, options: Options, estimator: BaseEstimator | Non
 
     if target is None:
         return fit(asked_k(options))
-    most = _most(counted, options)
+    least, most = _range(counted, options)
     if target.kind == "auto":
-        ks = sorted({min(k, most) for k in KS})
+        ks = sorted({max(least, min(k, most)) for k in KS})
         tried = list(counted.series(ks, options.seed))
         return fit(ks[knee_of([(len(trial.palette), trial.metrics.psnr) for trial in tried])])
     reach = _reach_quality if target.kind == "psnr" else _reach_size
-    return reach(target, counted, most, fit)
+    return reach(target, counted, (least, most), fit)
 
 
 def check_entries(counted: Counted, options: Options) -> None:
@@ -56,7 +56,7 @@ def check_entries(counted: Counted, options: Options) -> None:
     if options.target is not None:
         return
     k, colors = asked_k(options), counted.colors
-    entries = min(k, len(colors)) if colors.exact else k
+    entries = min(k, counted.entries) if colors.exact else k
     check_room(entries, masked=counted.masked)
     if "cog" in options.formats:
         check_cog(entries + counted.masked)
@@ -96,17 +96,21 @@ def knee_of(points: Sequence[tuple[int, float]]) -> int:
     return list(different.values())[-1 if found is None else found]
 
 
-def _most(counted: Counted, options: Options) -> int:
-    """Colours at most: as indices or a GeoTIFF hold, and as there are."""
-    room = SMALL if "cog" in options.formats else ENTRIES
-    return min(room - counted.masked, len(counted.colors))
+def _range(counted: Counted, options: Options) -> tuple[int, int]:
+    """Colours at least, the fixed ones, and at most: as indices or a GeoTIFF hold, as there are."""
+    room = (SMALL if "cog" in options.formats else ENTRIES) - counted.masked
+    least, most = max(1, len(counted.fixed)), min(room, counted.entries)
+    if least > most:
+        msg = f"{least:,} colours are fixed, and in these formats there is room for {most:,}"
+        raise ParameterError(f"{msg}; leave some of them out")
+    return least, most
 
 
 def _reach_quality(
-    target: Target, counted: Counted, most: int, fit: Callable[[int], Trial]
+    target: Target, counted: Counted, ks: tuple[int, int], fit: Callable[[int], Trial]
 ) -> Trial:
-    asked = float(target.value or 0)
-    k = first_reaching(lambda k: fit(k).metrics.psnr - asked, 1, most)
+    asked, (least, most) = float(target.value or 0), ks
+    k = first_reaching(lambda k: fit(k).metrics.psnr - asked, least, most)
     if k is None:
         msg = (
             f"{target} dB is asked, and k={most:,}, the most there can be in these formats for "
@@ -117,7 +121,9 @@ def _reach_quality(
     return fit(k)
 
 
-def _reach_size(target: Target, counted: Counted, most: int, fit: Callable[[int], Trial]) -> Trial:
+def _reach_size(
+    target: Target, counted: Counted, ks: tuple[int, int], fit: Callable[[int], Trial]
+) -> Trial:
     raw = sum(int(raster.pixels.nbytes) for raster in counted.rasters)
     asked = float(target.value or 0)
     allowed = asked if target.kind == "max_bytes" else raw / asked
@@ -126,7 +132,8 @@ def _reach_size(target: Target, counted: Counted, most: int, fit: Callable[[int]
         # What takes all that is allowed is not too large.
         return counted.index_bytes(fit(k).metrics) - allowed or -1.0
 
-    least = min(2, most)
+    most = ks[1]
+    least = max(ks[0], min(2, most))
     beyond = first_reaching(excess, least, most)
     if beyond == least:
         takes = counted.index_bytes(fit(least).metrics)

@@ -99,6 +99,36 @@ class NumberOr(click.ParamType[Any]):
             self.fail(f"{value!r} is neither a number of {self.name} nor {self.word}", param, ctx)
 
 
+class Colors(click.ParamType[Any]):
+    """Hexadecimal colours with commas between them, or one colour by the values of its bands."""
+
+    name = "colors"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
+        """Return what the help shows."""
+        return "#RRGGBB,...|N,N,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str | tuple[float, ...], ...]:
+        """Parse."""
+        parts = [part.strip() for part in str(value).split(",")]
+        if all(part.startswith("#") for part in parts):
+            return tuple(parts)
+        try:
+            return (tuple(int(part) if part.isdigit() else float(part) for part in parts),)
+        except ValueError:
+            self.fail(f"{value!r} is neither colours such as '#1b9e77' nor numbers", param, ctx)
+
+
+def _joined(
+    ctx: click.Context,  # noqa: ARG001  click's
+    param: click.Parameter,  # noqa: ARG001  likewise
+    value: tuple[tuple[str | tuple[float, ...], ...], ...],
+) -> list[str | tuple[float, ...]] | None:
+    return [color for colors in value for color in colors] or None
+
+
 connecting = options(
     click.option(
         "--scheduler",
@@ -148,6 +178,14 @@ choosing = options(
         help="The most colours whose indices are so many times smaller than the raw pixels, "
         "by estimate, in place of -k.",
     ),
+)
+fixing = click.option(
+    "--fixed",
+    type=Colors(),
+    multiple=True,
+    callback=_joined,
+    help="Colours that have to be in the palette, as '#1b9e77,#fff', or one by its value in each "
+    "band, as 812,1204,300,95; may be given again.",
 )
 reading = options(
     click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),

@@ -96,8 +96,12 @@ def _colors(report: Report) -> str:
         ((name, value),) = report.asked.items()
         asked = f" (k={report.k} chosen for {name}={value})"
     used = f"{report.k_used} in the palette{asked}"
-    if report.palette is not None:
+    if report.palette is not None and report.palette["sources"]:
         return f"{used}, fitted to {', '.join(report.palette['sources'])}"
+    if report.palette is not None:
+        return f"{used}, given" + (
+            f" by {report.palette['path']}" if report.palette["path"] else ""
+        )
     groups = "" if report.exact_colors else "groups of them "
     return f"{report.colors:,} {groups}in the source, {used}"
 

@@ -13,6 +13,7 @@ from kmdask.cli_options import (
     Words,
     chosen,
     connecting,
+    fixing,
     reading,
     seeding,
     spacing,
@@ -47,6 +48,7 @@ from kmdask.cli_show import show_sweep
     default=(),
     help="Compare with other codecs on these chunks: jpeg, webp, jxl, avif, png.",
 )
+@fixing
 @reading
 @spacing
 @click.option(

@@ -5,26 +5,19 @@ One pass over the pixels counts; whatever is fitted and measured after it needs 
 
 from __future__ import annotations
 
-import math
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from kmdask.bands import fill_values
-from kmdask.connecting.checks import check_readers
-from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import can_keep, room_of
 from kmdask.display import check_display
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.space import Oklab
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
+from kmdask.fixed import fixed_values
 from kmdask.metrics import entropy_of, measure
 from kmdask.palette import Palette
-from kmdask.pixels import countable
-from kmdask.reading.raster import found_at, open_raster
-from kmdask.stages import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +25,6 @@ if TYPE_CHECKING:
     import dask.array as da
     import numpy as np
     import numpy.typing as npt
-    from distributed import Client
     from sklearn.base import BaseEstimator
 
     from kmdask.fitting.colors import WeightedColors
@@ -40,8 +32,6 @@ if TYPE_CHECKING:
     from kmdask.fitting.survey import Survey
     from kmdask.metrics import Metrics
     from kmdask.options import Options
-    from kmdask.places import Place
-    from kmdask.progress import Progress
     from kmdask.reading.raster import Raster
 
 
@@ -75,6 +65,9 @@ class Counted:
     survey: Survey
     """How the colours were taken."""
 
+    fixed: npt.NDArray[np.float64]
+    """Colours that every palette is to have, of shape (m, band)."""
+
     wary: bool = False
     """Whether no entry may be what means missing, even if no pixel of these images is missing."""
 
@@ -82,6 +75,11 @@ class Counted:
     def pixels(self) -> int:
         """Pixels of the images, those that are missing among them."""
         return sum(raster.shape[0] * raster.shape[1] for raster in self.rasters)
+
+    @property
+    def entries(self) -> int:
+        """Entries at most that a palette has a use for."""
+        return len(self.colors) + len(self.fixed)
 
     @property
     def masked(self) -> bool:
@@ -116,6 +114,7 @@ class Counted:
             mask=mask,
             space=self.survey.space,
             start=start,
+            fixed=self.fixed,
         )
         palette = self.palette(centers)
         return Trial(
@@ -133,7 +132,13 @@ class Counted:
         if units is None:
             return centers
         return refine_images(
-            self.known, centers, space=self.survey.space, steps=steps, units=units, run=run
+            self.known,
+            centers,
+            space=self.survey.space,
+            steps=steps,
+            units=units,
+            run=run,
+            held=len(self.fixed),
         )
 
     def series(
@@ -214,6 +219,7 @@ def count(
     check_display(options.display, bands)
     check_scale(options.scale, len(bands))
     check_pca(options.pca, len(bands))
+    fixed = fixed_values(options.fixed, bands, rasters[0].pixels.dtype)
     images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
     plan = survey_images(images, scale=options.scale, pca=options.pca, space=options.space)
     tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
@@ -222,65 +228,4 @@ def count(
     colors = plan.counter.colors(plan.counter.joined(done[: 2 * len(tables) : 2]))
     kept = iter(done[2 * len(tables) :])
     rasters = [raster.with_chunks(kept) for raster in rasters] if keep else rasters
-    return Counted(tuple(rasters), colors, plan, wary)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """Images that are open, and where to work on them."""
-
-    rasters: list[Raster]
-    client: Client
-    stages: Stages
-
-    def can_keep(self, options: Options) -> bool:
-        """Whether pixels are needed again once they are counted, and the workers can keep them."""
-        again = options.refine != 0 and not countable(self.rasters[0].pixels)
-        return again and can_keep(self.client, self.rasters)
-
-    def run(self, *collections: Any) -> tuple[Any, ...]:
-        """Compute lazy collections on the cluster and return them persisted."""
-        return self.stages.run(self.client, *collections)
-
-
-@contextmanager
-def opened(
-    paths: Sequence[Any],
-    options: Options,
-    *,
-    client: Connection,
-    progress: Progress,
-    name: str,
-    scratch: Iterator[Place | None],
-) -> Iterator[Opened]:
-    """Open images on a cluster, to look at them and to write nothing.
-
-    Parameters
-    ----------
-    paths : sequence of paths or arrays
-    options : Options
-        What is asked.
-    client : Connection
-        Which cluster.
-    progress : Progress
-    name : str
-        What to call the work there.
-    scratch : iterator of Path or None
-        Directories for temporary copies, one for each image.
-    """
-    stages = Stages(progress)
-    kind: dict[str, Any] = {
-        "bands": options.bands,
-        "nodata": options.nodata,
-        "window": options.window,
-    }
-    found = [found_at(each, **kind) for each in paths]
-    with connect(client) as connected, stages.on(connected, name):
-        check_readers(connected, found)
-        with stages("open"):
-            rasters = [
-                open_raster(each, **kind, scratch=folder, room=room_of(connected, source))
-                for each, source, folder in zip(paths, found, scratch, strict=False)
-            ]
-            stages.pixels = sum(math.prod(raster.shape) for raster in rasters)
-        yield Opened(rasters, connected, stages)
+    return Counted(tuple(rasters), colors, plan, fixed, wary)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from kmdask import places, storage
 from kmdask.choosing import check_entries, fit_asked
-from kmdask.counted import count, opened
+from kmdask.counted import count
 from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
+from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import chosen
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from kmdask.connecting.client import Connection
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale, SpaceName
+    from kmdask.fixed import Fixed
     from kmdask.places import Place
     from kmdask.progress import Progress
     from kmdask.reading.raster import Raster
@@ -40,6 +42,7 @@ def fit(
     k: int,
     out: str | os.PathLike[str] | None = None,
     *,
+    fixed: Fixed = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -70,7 +73,7 @@ def fit(
         Number of colours, from 1 to 65,536.
     out : str or path-like, optional
         The file to write it to, a path or a URL. By default it is not written.
-    seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
+    fixed, seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
         As for `kmdask.compress`.
     window : sequence of int or rasterio.windows.Window, optional
         The region to fit to, the same of each image.
@@ -111,7 +114,9 @@ def fit(
         display=display,
         stretch=stretch,
         window=check_window(window),
+        fixed=fixed,
     )
+    options.check_estimator(estimator)
     paths = list(path) if isinstance(path, list | tuple) else [path]
     target = None if out is None else places.output_place(out)
     if target is not None:

@@ -161,6 +161,13 @@ def read_file(path: Place) -> bytes:
         return content
 
 
+def read_start(path: Place, size: int) -> bytes:
+    """Read the first bytes of a file; raise an `OSError` if that cannot be done."""
+    with reaching(path), path.open("rb") as file:
+        content: bytes = file.read(size)
+        return content
+
+
 def exists(place: Place) -> bool:
     """Whether there is a file or a folder; raise an `OSError` if that cannot be found out."""
     with reaching(place):

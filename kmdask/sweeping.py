@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
-from kmdask.counted import Counted, Trial, count, opened
+from kmdask.counted import Counted, Trial, count
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.fitting.fit import check_k
 from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import Progress, chosen
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     import dask.array as da
 
     from kmdask.connecting.client import Connection
-    from kmdask.counted import Opened
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale, SpaceName
+    from kmdask.fixed import Fixed
+    from kmdask.opening import Opened
     from kmdask.rivals import Rival
 
 
@@ -40,6 +42,7 @@ def sweep(
     path: str | os.PathLike[str] | Any,
     ks: Iterable[int] = KS,
     *,
+    fixed: Fixed = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -70,8 +73,9 @@ def sweep(
     path : str or path-like, or Dask, NumPy or xarray array
         As for `kmdask.compress`.
     ks : iterable of int, default (2, 4, 8, 16, 32, 64, 128, 256)
-        Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order.
-    seed, bands, nodata, scale, pca, space : optional
+        Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order; no
+        fewer than are fixed.
+    fixed, seed, bands, nodata, scale, pca, space : optional
         As for `kmdask.compress`.
     refine : int or "converge", default 0
         Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each
@@ -116,7 +120,7 @@ def sweep(
     against = check_against(against)
     sample = _checked_sample(sample, against)
     options = Options(
-        k=wanted[-1],
+        k=wanted[0],
         seed=seed,
         bands=bands,
         nodata=nodata,
@@ -125,6 +129,7 @@ def sweep(
         space=space,
         refine=refine,
         window=check_window(window),
+        fixed=fixed,
     )
     with opened(
         [path],
@@ -138,7 +143,7 @@ def sweep(
             check_codable(against, images.rasters[0])
             keep = images.can_keep(options)
             counted = count(images.rasters, options, images.run, keep=keep)
-            check_room(wanted[-1], masked=counted.masked, colors=len(counted.colors))
+            check_room(wanted[-1], masked=counted.masked, colors=counted.entries)
         with images.stages("fit"):
             trials = list(_timed(_series(counted, wanted, options, images)))
         found = [trial for trial, _ in trials]

@@ -115,8 +115,12 @@ def refine_images(
     steps: Refine,
     units: Units,
     run: Callable[..., tuple[Any, ...]],
+    held: int = 0,
 ) -> npt.NDArray[np.float64]:
-    """Do so over the pixels of several images, each with its mask; see `refine_centers`."""
+    """Do so over the pixels of several images, each with its mask; see `refine_centers`.
+
+    The first `held` centres take pixels but do not move.
+    """
     images = [checked(*image) for image in images]
     linear = check_linear(space)
     least = np.inf
@@ -127,6 +131,7 @@ def refine_images(
         parts = run(*(part for one in passes for part in one))[::2]
         moments = _merge(list(dask.compute(*parts)))
         found = moments.counts > 0
+        found[:held] = False
         centers = centers.copy()
         centers[found] = units.values(moments.sums[found], moments.counts[found])
         if steps == "converge" and moments.inertia >= (1 - TOL) * least:
