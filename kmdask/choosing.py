@@ -18,16 +18,31 @@ if TYPE_CHECKING:
 
     from kmdask.counted import Counted, Trial
     from kmdask.options import Options
+    from kmdask.stored import Estimate
     from kmdask.targets import Target
 
 PLAIN = 10 * math.log10(12 * 255**2)
 """PSNR in dB at which an error is that of rounding to 255 steps, and no more is seen: 58.9."""
 
 
-def fit_asked(counted: Counted, options: Options, estimator: BaseEstimator | None) -> Trial:
+def fit_asked(
+    counted: Counted,
+    options: Options,
+    estimator: BaseEstimator | None,
+    stored: Callable[[Trial], Estimate],
+) -> Trial:
     """Fit the number of colours that is asked for, or the one that meets a target.
 
     What is fitted is in any case what that number alone would give.
+
+    Parameters
+    ----------
+    counted : Counted
+    options : Options
+        What is asked.
+    estimator : scikit-learn compatible clusterer or None
+    stored : callable
+        Says what the image takes with a palette; asked only where the target is about bytes.
 
     Raises
     ------
@@ -47,8 +62,9 @@ def fit_asked(counted: Counted, options: Options, estimator: BaseEstimator | Non
         ks = sorted({min(k, most) for k in KS})
         tried = list(counted.series(ks, options.seed))
         return fit(ks[knee_of([(len(trial.palette), trial.metrics.psnr) for trial in tried])])
-    reach = _reach_quality if target.kind == "psnr" else _reach_size
-    return reach(target, counted, most, fit)
+    if target.sized:
+        return _reach_size(target, counted, most, fit, stored)
+    return _reach_quality(target, counted, most, fit)
 
 
 def check_entries(counted: Counted, options: Options) -> None:
@@ -83,17 +99,15 @@ def knee_of(points: Sequence[tuple[int, float]]) -> int:
     Returns
     -------
     int
-        Where it stands in `points`; where there is no knee, the last, as then each doubling
-        gains no less than the one before.
+        Where it stands in `points`; where there is no knee, the first of the greatest PSNR that
+        counts, as then each doubling before it gains no less than the one before.
     """
     different: dict[int, int] = {}
     for i, (entries, _) in enumerate(points):
         different.setdefault(entries, i)
-    found = knee(
-        [math.log2(entries) for entries in different],
-        [min(points[i][1], PLAIN) for i in different.values()],
-    )
-    return list(different.values())[-1 if found is None else found]
+    gained = [min(points[i][1], PLAIN) for i in different.values()]
+    found = knee([math.log2(entries) for entries in different], gained)
+    return list(different.values())[gained.index(max(gained)) if found is None else found]
 
 
 def _most(counted: Counted, options: Options) -> int:
@@ -117,23 +131,34 @@ def _reach_quality(
     return fit(k)
 
 
-def _reach_size(target: Target, counted: Counted, most: int, fit: Callable[[int], Trial]) -> Trial:
+def _reach_size(
+    target: Target,
+    counted: Counted,
+    most: int,
+    fit: Callable[[int], Trial],
+    stored: Callable[[Trial], Estimate],
+) -> Trial:
     raw = sum(int(raster.pixels.nbytes) for raster in counted.rasters)
     asked = float(target.value or 0)
     allowed = asked if target.kind == "max_bytes" else raw / asked
 
+    @cache
+    def takes(k: int) -> Estimate:
+        return stored(fit(k))
+
     def excess(k: int) -> float:
         # What takes all that is allowed is not too large.
-        return counted.index_bytes(fit(k).metrics) - allowed or -1.0
+        return takes(k).at_most - allowed or -1.0
 
     least = min(2, most)
     beyond = first_reaching(excess, least, most)
     if beyond == least:
-        takes = counted.index_bytes(fit(least).metrics)
+        found = takes(least)
+        how = "" if found.error == 0 else ", as estimated from a sample"
         msg = (
-            f"{target} is asked, {allowed:,.0f} bytes for the indices, and those of k={least} take "
-            f"{takes:,} (estimated by their entropy), {raw / takes:.1f} times less than the "
-            "raw pixels; ask for no less than that, or take a smaller window"
+            f"{target} is asked, {math.floor(allowed):,} bytes, and image.zarr of k={least} takes "
+            f"up to {found.at_most:,}{how}, {raw / found.at_most:.1f} times less than the raw "
+            "pixels; ask for no less than that, or take a smaller window"
         )
         raise ParameterError(msg)
     return fit(most if beyond is None else beyond - 1)

@@ -71,7 +71,7 @@ def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **optio
     (GROUP.zarr::ARRAY), or a .npy file. OUT is a directory, by default SRC with the ending .kmdask.
 
     How many colours is said by one of -k, --psnr, --max-bytes, --ratio and --palette. A target is
-    met on the counts of the colours; sizes are estimated by the entropy of the indices.
+    met on the counts of the colours; sizes are measured on chunks, of large images on some.
     """
     asked = (k, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
     if sum(each is not None for each in asked) != 1:

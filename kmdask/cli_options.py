@@ -121,13 +121,13 @@ choosing = options(
         "--max-bytes",
         type=int,
         metavar="BYTES",
-        help="The most colours whose indices take no more, by estimate, in place of -k.",
+        help="The most colours with which image.zarr takes no more, in place of -k.",
     ),
     click.option(
         "--ratio",
         type=float,
-        help="The most colours whose indices are so many times smaller than the raw pixels, "
-        "by estimate, in place of -k.",
+        help="The most colours with which image.zarr is so many times smaller than the raw pixels, "
+        "in place of -k.",
     ),
 )
 reading = options(
@@ -166,17 +166,18 @@ fitting = options(
     ),
 )
 seeding = click.option("--seed", default=0, show_default=True, help="Seed of the fit.")
+coding = click.option(
+    "--codec",
+    metavar="zstd|bz2",
+    default="zstd",
+    show_default=True,
+    help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
+)
 compressing = options(
     seeding,
     click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
-    click.option(
-        "--codec",
-        metavar="zstd|bz2",
-        default="zstd",
-        show_default=True,
-        help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
-    ),
+    coding,
     click.option("--no-tiles", is_flag=True, help="Write no Deep Zoom tiles."),
     click.option("--cog", is_flag=True, help="Write a palette GeoTIFF (COG), image.tif, as well."),
     connecting,

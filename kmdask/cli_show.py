@@ -11,7 +11,7 @@ from kmdask.units import size_told
 
 if TYPE_CHECKING:
     from kmdask.image import CompressedImage
-    from kmdask.rates import Sweep
+    from kmdask.rates import Point, Sweep
     from kmdask.report import Report
 
 
@@ -54,17 +54,25 @@ def show_sweep(table: Sweep) -> None:
     click.echo(f"{table.source}: {width} x {height}, {_bands(bands)} of {table.dtype}")
     click.echo(f"{table.colors:,} {kind}")
     click.echo(
-        f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'entropy':>9} {'estimate':>9} "
-        f"{'by sample':>9} {'seconds':>7}"
+        f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'entropy':>9} {'bytes':>9} "
+        f"{'error':>6} {'seconds':>7}"
     )
     for point in table.points:
-        stored = table.stored_bytes(point)
+        size, error = _stored(point)
         click.echo(
             f"{point.k:>6} {point.entries:>7} {point.mse:>9.4g} {point.psnr:>5.2f} dB "
-            f"{point.bits_per_pixel:>5.2f} bpp {size_told(point.index_bytes):>9} "
-            f"{'-' if stored is None else size_told(stored):>9} {point.seconds:>7.2f}"
+            f"{point.bits_per_pixel:>5.2f} bpp {size_told(size):>9} {error:>6} "
+            f"{point.seconds:>7.2f}"
         )
     click.echo(f"the knee of the curve is at k={table.knee.k}")
+
+
+def _stored(point: Point) -> tuple[int, str]:
+    """Bytes, and how sure they are."""
+    if point.stored_bytes is None or point.stored_error is None:
+        return point.index_bytes, "?"
+    share = point.stored_error / point.stored_bytes
+    return point.stored_bytes, f"±{share:.1%}" if share else "exact"
 
 
 def _colors(report: Report) -> str:

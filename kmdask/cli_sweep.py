@@ -11,6 +11,7 @@ from kmdask.cli_options import (
     NumberOr,
     Numbers,
     chosen,
+    coding,
     connecting,
     reading,
     seeding,
@@ -35,7 +36,7 @@ from kmdask.cli_show import show_sweep
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option(
     "--sample",
-    default=4,
+    default=64,
     show_default=True,
     help="Chunks of 1024 x 1024 pixels to measure stored bytes on; 0 for none.",
 )
@@ -49,6 +50,7 @@ from kmdask.cli_show import show_sweep
     help="Passes over all pixels of many or deep bands for each number of colours, or converge.",
 )
 @seeding
+@coding
 @connecting
 @telling
 def sweep(
@@ -63,18 +65,17 @@ def sweep(
 ) -> None:
     """Say what numbers of colours cost and give for the image SRC.
 
-    Reads SRC once and a few of its chunks again; writes no bundle. Of each number of colours: the
-    error, the entropy of the indices in bits per pixel, the bytes they take by this estimate, and
-    by those of the sampled chunks as they are stored.
+    Reads SRC once; writes no bundle. Of each number of colours: the error, the entropy of the
+    indices in bits per pixel, and the bytes of image.zarr, estimated from some chunks of indices as
+    they are stored, with the standard error; without a sample by the entropy.
     """
-    from kmdask import places, storage, sweeping
+    from kmdask import rates, sweeping
 
     told = set_up(quiet=quiet, verbose=verbose)
     where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():
-        for path in (as_json, as_csv):
-            if path is not None:
-                storage.check_free(places.output_place(path), overwrite=overwrite)
+        rates.check_files(as_json, as_csv, source=src, overwrite=overwrite)
         table = sweeping.sweep(src, client=chosen(**where), progress=told, **options)
+        # First of all: what took long is not lost where a file cannot be written.
+        show_sweep(table)
         table.write(json=as_json, csv=as_csv, overwrite=overwrite)
-    show_sweep(table)

@@ -6,7 +6,6 @@ One pass over the pixels counts; whatever is fitted and measured after it needs 
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -15,35 +14,30 @@ import numpy as np
 from scipy.special import entr
 
 from kmdask.bands import fill_values
-from kmdask.connecting.checks import check_readers
-from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import can_keep, room_of
 from kmdask.display import check_display
+from kmdask.fitted import Fitted
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
 from kmdask.metrics import measure
 from kmdask.palette import Palette
-from kmdask.pixels import countable
-from kmdask.reading.raster import found_at, open_raster
-from kmdask.stages import Stages
+from kmdask.writing.sampled import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import dask.array as da
     import numpy.typing as npt
-    from distributed import Client
     from sklearn.base import BaseEstimator
 
+    from kmdask.display import Display
     from kmdask.fitting.colors import WeightedColors
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Survey
     from kmdask.metrics import Metrics
     from kmdask.options import Options
-    from kmdask.places import Place
-    from kmdask.progress import Progress
     from kmdask.reading.raster import Raster
+    from kmdask.writing.sampled import Window
 
 
 @dataclass(frozen=True)
@@ -78,6 +72,9 @@ class Counted:
 
     wary: bool = False
     """Whether no entry may be what means missing, even if no pixel of these images is missing."""
+
+    sample: tuple[Window, ...] = ()
+    """Some of the chunks that the first image is stored in, with their masks; on the workers."""
 
     @property
     def pixels(self) -> int:
@@ -121,6 +118,21 @@ class Counted:
         palette = self.palette(centers)
         return Trial(
             k, centers, palette, partial(measure, self.colors, palette, space=self.survey.space)
+        )
+
+    def fitted(self, trial: Trial, display: Display) -> Fitted:
+        """Return what is known of the images with the palette of a trial."""
+        exact = self.colors.exact
+        return Fitted(
+            palette=trial.palette,
+            k=trial.k,
+            display=display,
+            masked=self.masked,
+            space=self.survey.space,
+            peak=self.colors.high - self.colors.low,
+            colors=len(self.colors),
+            exact=exact,
+            metrics=trial.metrics if exact else None,
         )
 
     def refined(
@@ -177,9 +189,12 @@ class Counted:
         C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
         27 (1948) 379-423.
         """
+        return float(entr(self.shares(metrics)).sum()) / math.log(2)
+
+    def shares(self, metrics: Metrics) -> npt.NDArray[np.float64]:
+        """The share of all pixels that has each entry, last that of missing ones."""
         valid = self.colors.pixels / self.pixels
-        shares = np.append(valid * np.array(metrics.shares), 1 - valid)
-        return float(entr(shares).sum()) / math.log(2)
+        return np.append(valid * np.array(metrics.shares), 1 - valid)
 
     def index_bytes(self, metrics: Metrics) -> int:
         """Estimate the bytes of the stored indices, by their entropy; see `bits`."""
@@ -197,6 +212,7 @@ def count(
     *,
     wary: bool = False,
     keep: bool = False,
+    sample: int = 0,
 ) -> Counted:
     """Count the colours of images, in one pass over them.
 
@@ -212,6 +228,8 @@ def count(
         See `Counted`.
     keep : bool, default False
         Whether the workers keep the chunks that they have read, for the passes to come.
+    sample : int, default 0
+        Chunks of the first image, as it will be stored, whose pixels they keep.
 
     Returns
     -------
@@ -226,69 +244,13 @@ def count(
     plan = survey_images(images, scale=options.scale, pca=options.pca)
     tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
     chunks = [part for raster in rasters for part in raster.chunks] if keep else []
-    done = run(*(part for table in tables for part in table), *chunks)
+    windows = cut(rasters[0].pixels, rasters[0].mask, sample)
+    cuttings = [part for window in windows for part in window if part is not None]
+    done = run(*(part for table in tables for part in table), *chunks, *cuttings)
     colors = plan.counter.colors(plan.counter.joined(done[: 2 * len(tables) : 2]))
     kept = iter(done[2 * len(tables) :])
     rasters = [raster.with_chunks(kept) for raster in rasters] if keep else rasters
-    return Counted(tuple(rasters), colors, plan, wary)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """Images that are open, and where to work on them."""
-
-    rasters: list[Raster]
-    client: Client
-    stages: Stages
-
-    def can_keep(self, options: Options) -> bool:
-        """Whether pixels are needed again once they are counted, and the workers can keep them."""
-        again = options.refine != 0 and not countable(self.rasters[0].pixels)
-        return again and can_keep(self.client, self.rasters)
-
-    def run(self, *collections: Any) -> tuple[Any, ...]:
-        """Compute lazy collections on the cluster and return them persisted."""
-        return self.stages.run(self.client, *collections)
-
-
-@contextmanager
-def opened(
-    paths: Sequence[Any],
-    options: Options,
-    *,
-    client: Connection,
-    progress: Progress,
-    name: str,
-    scratch: Iterator[Place | None],
-) -> Iterator[Opened]:
-    """Open images on a cluster, to look at them and to write nothing.
-
-    Parameters
-    ----------
-    paths : sequence of paths or arrays
-    options : Options
-        What is asked.
-    client : Connection
-        Which cluster.
-    progress : Progress
-    name : str
-        What to call the work there.
-    scratch : iterator of Path or None
-        Directories for temporary copies, one for each image.
-    """
-    stages = Stages(progress)
-    kind: dict[str, Any] = {
-        "bands": options.bands,
-        "nodata": options.nodata,
-        "window": options.window,
-    }
-    found = [found_at(each, **kind) for each in paths]
-    with connect(client) as connected, stages.on(connected, name):
-        check_readers(connected, found)
-        with stages("open"):
-            rasters = [
-                open_raster(each, **kind, scratch=folder, room=room_of(connected, source))
-                for each, source, folder in zip(paths, found, scratch, strict=False)
-            ]
-            stages.pixels = sum(math.prod(raster.shape) for raster in rasters)
-        yield Opened(rasters, connected, stages)
+    there = [(next(kept), None if mask is None else next(kept)) for _, mask in windows]
+    counted = Counted(tuple(rasters), colors, plan, wary)
+    needed = [(pixels, mask if counted.masked else None) for pixels, mask in there]
+    return replace(counted, sample=tuple(needed))

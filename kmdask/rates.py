@@ -6,15 +6,13 @@ import csv
 import io
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kmdask import places, storage
 from kmdask.choosing import knee_of
-from kmdask.errors import writing
-
-if TYPE_CHECKING:
-    import os
+from kmdask.errors import ParameterError, writing
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,18 @@ class Point:
     """Entropy of the indices in bits per pixel, that of missing pixels among them."""
 
     index_bytes: int
-    """Estimate of the bytes of the stored indices by this entropy. What is stored is mostly
-    less, as neighbours are alike."""
+    """Bytes of the indices in a code of this entropy, that takes each by itself. What is stored is
+    mostly less, as neighbours are alike."""
+
+    stored_bytes: int | None = None
+    """Bytes of ``image.zarr``, estimated from the sampled chunks, exact if these are all; None
+    without a sample."""
+
+    stored_error: int | None = None
+    """Standard error of this estimate; 0 where it is exact."""
 
     sample_bytes: int | None = None
-    """Bytes that the indices of the sampled chunks take as they are stored, measured; None
-    without a sample."""
+    """Bytes that the indices of the sampled chunks take as they are stored, measured."""
 
     seconds: float = field(default=0.0, compare=False)
     """Wall time of the fit; no part of comparisons."""
@@ -85,6 +89,9 @@ class Sweep:
     options: dict[str, Any]
     """How the palettes were fitted besides, ready for JSON."""
 
+    codec: str
+    """How the indices of the sample were compressed."""
+
     sample_pixels: int
     """Pixels of the sampled chunks, those that are missing among them; 0 without a sample."""
 
@@ -99,31 +106,10 @@ class Sweep:
         """
         return self.points[knee_of([(point.entries, point.psnr) for point in self.points])]
 
-    def stored_bytes(self, point: Point) -> int | None:
-        """Project the bytes of the stored indices of the whole image from the sampled chunks.
-
-        Parameters
-        ----------
-        point : Point
-            One of `points`.
-
-        Returns
-        -------
-        int or None
-            None without a sample.
-        """
-        if point.sample_bytes is None:
-            return None
-        return round(point.sample_bytes * self.shape[0] * self.shape[1] / self.sample_pixels)
-
     def rows(self) -> list[dict[str, Any]]:
-        """Return the points, ready for JSON or a data frame: their fields and `stored_bytes`."""
+        """Return the points, ready for JSON or a data frame; an infinite PSNR becomes None."""
         return [
-            {
-                **asdict(point),
-                "psnr": point.psnr if math.isfinite(point.psnr) else None,
-                "stored_bytes": self.stored_bytes(point),
-            }
+            asdict(point) | {"psnr": point.psnr if math.isfinite(point.psnr) else None}
             for point in self.points
         ]
 
@@ -137,8 +123,9 @@ class Sweep:
 
         Examples
         --------
-        >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, 7, 0.1)
-        >>> table = Sweep("a.tif", (8, 8, 1), "uint8", 64, 9, True, 255.0, 0, {}, 64, (point,))
+        >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, seconds=0.1)
+        >>> shape, points = (8, 8, 1), (point,)
+        >>> table = Sweep("a.tif", shape, "uint8", 64, 9, True, 255.0, 0, {}, "zstd", 0, points)
         >>> Sweep.from_json(table.to_json()) == table
         True
         """
@@ -185,15 +172,52 @@ class Sweep:
 
         Raises
         ------
+        ParameterError
+            If both are the same, or one is the image.
         OutputExistsError
             If there is something, and it is not to be replaced.
         OutputError
             If one cannot be written.
         """
+        check_files(json, csv, source=self.source, overwrite=overwrite)
         contents = ((json, self.to_json), (csv, self.to_csv))
-        files = [(places.output_place(path), made()) for path, made in contents if path is not None]
-        for place, _ in files:
-            storage.check_free(place, overwrite=overwrite)
-        for place, content in files:
+        for path, made in contents:
+            if path is None:
+                continue
+            place, content = places.output_place(path), made()
             with writing(place):
                 storage.write_file(place, content)
+
+
+def check_files(
+    *paths: str | os.PathLike[str] | None, source: Any = None, overwrite: bool = False
+) -> None:
+    """Raise an error if files cannot be written because of others.
+
+    Parameters
+    ----------
+    *paths : str or path-like or None
+        What is to be written; None is left out.
+    source : path or array, optional
+        What is read: nothing may take its place.
+    overwrite : bool, default False
+        Whether to replace files that are there.
+
+    Raises
+    ------
+    ParameterError
+        If two are the same, or one is what is read.
+    OutputExistsError
+        If there is something that is not to be replaced.
+    """
+    named = isinstance(source, str | os.PathLike)
+    taken = [places.place(source)] if named and not places.is_url(os.fspath(source)) else []
+    for path in paths:
+        if path is None:
+            continue
+        place = places.output_place(path)
+        if place in taken:
+            msg = f"{str(path)!r} is the source, or the other file to write; give another"
+            raise ParameterError(msg)
+        storage.check_free(place, overwrite=overwrite)
+        taken.append(place)

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
 
-from kmdask.counted import Counted, Trial, count, opened
+from kmdask.counted import Counted, Trial, count
+from kmdask.display import choose_display
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.fitting.fit import check_k
 from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import Progress, chosen
 from kmdask.rates import Point, Sweep
 from kmdask.reading.window import check_window
+from kmdask.stored import Stored
 from kmdask.targets import KS
-from kmdask.writing.sampled import chunk_bytes, sample_windows
+from kmdask.writing.sampled import SAMPLE, affordable
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from kmdask.connecting.client import Connection
-    from kmdask.counted import Opened
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale
+    from kmdask.opening import Opened
+    from kmdask.stored import Estimate
 
 
 def sweep(
@@ -42,14 +47,15 @@ def sweep(
     pca: int | None = None,
     refine: Refine = 0,
     window: Sequence[int] | None = None,
-    sample: int = 4,
+    codec: str = "zstd",
+    sample: int = SAMPLE,
     client: Connection = None,
     progress: Progress | bool | None = None,
 ) -> Sweep:
     """Try several numbers of colours on an image: what each costs, and what it gives.
 
     The image is read once, to count its colours; palettes are fitted to the counts, and the counts
-    tell error and entropy. A few chunks are read once more, to see what their indices take
+    tell error and entropy. The pixels of some chunks are kept, to see what their indices take
     as they are stored. The same image, `ks` and `seed` give the same numbers, whatever the cluster;
     only the seconds tell runs apart.
 
@@ -72,9 +78,12 @@ def sweep(
         bands, where all is exact.
     window : sequence of int or rasterio.windows.Window, optional
         As for `kmdask.compress`.
-    sample : int, default 4
-        Chunks of 1024 x 1024 pixels to measure the bytes of stored indices on, with the codec
-        "zstd"; 0 for none.
+    codec : {"zstd", "bz2"}, default "zstd"
+        How indices are compressed; see `kmdask.compress`.
+    sample : int, default 64
+        Chunks of 1024 x 1024 pixels to measure the bytes of stored indices on; 0 for none. Of an
+        image that has no more the bytes are exact. The workers keep their pixels, at most 256 MiB:
+        of many bands there are fewer.
     client, progress : optional
         As for `kmdask.compress`.
 
@@ -108,6 +117,7 @@ def sweep(
         scale=scale,
         pca=pca,
         refine=refine,
+        codec=codec,
         window=check_window(window),
     )
     _check_sample(sample)
@@ -121,14 +131,15 @@ def sweep(
     ) as images:
         with images.stages("count"):
             keep = images.can_keep(options)
-            counted = count(images.rasters, options, images.run, keep=keep)
+            n = affordable(images.rasters[0].pixels, int(sample)) if sample else 0
+            counted = count(images.rasters, options, images.run, keep=keep, sample=n)
             check_room(wanted[-1], masked=counted.masked, colors=len(counted.colors))
         with images.stages("fit"):
             trials = list(_timed(_series(counted, wanted, options, images)))
         found = [trial for trial, _ in trials]
         with images.stages("sample"):
             images.stages.pixels = 0
-            pixels, taken = _sampled(counted, found, sample, images.run)
+            taken = _stored(counted, found, options, images)
     points = tuple(
         Point(
             k=trial.k,
@@ -137,7 +148,9 @@ def sweep(
             psnr=trial.metrics.psnr,
             bits_per_pixel=counted.bits(trial.metrics),
             index_bytes=counted.index_bytes(trial.metrics),
-            sample_bytes=size,
+            stored_bytes=None if size is None else size.bytes,
+            stored_error=None if size is None else size.error,
+            sample_bytes=None if size is None else size.sampled,
             seconds=seconds,
         )
         for (trial, seconds), size in zip(trials, taken, strict=True)
@@ -152,8 +165,9 @@ def sweep(
         exact=colors.exact,
         peak=colors.high - colors.low,
         seed=options.seed,
-        options={**options.to_dict(), "window": options.window},
-        sample_pixels=pixels,
+        options={**options.to_dict(), "window": options.window and [*options.window]},
+        codec=options.codec,
+        sample_pixels=sum(math.prod(pixels.shape[:2]) for pixels, _ in counted.sample),
         points=points,
     )
 
@@ -178,32 +192,23 @@ def _series(
     return counted.series(ks, options.seed, refined)
 
 
+def _stored(
+    counted: Counted, trials: Sequence[Trial], options: Options, images: Opened
+) -> list[Estimate | None]:
+    """What the image takes with each palette; None without a sample."""
+    if not counted.sample:
+        return [None] * len(trials)
+    raster = counted.rasters[0]
+    display = choose_display(raster.bands, counted.colors, raster.pixels.dtype)
+    stored = Stored(counted, display, options, images.run)
+    return [stored(trial) for trial in trials]
+
+
 def _timed(trials: Iterator[Trial]) -> Iterator[tuple[Trial, float]]:
     start = time.perf_counter()
     for trial in trials:
         yield trial, round(time.perf_counter() - start, 3)
         start = time.perf_counter()
-
-
-def _sampled(
-    counted: Counted, trials: Sequence[Trial], n: int, run: Callable[..., tuple[Any, ...]]
-) -> tuple[int, list[int | None]]:
-    """Pixels of some chunks, and the bytes that their indices take with each palette."""
-    if n == 0:
-        return 0, [None] * len(trials)
-    raster = counted.rasters[0]
-    windows = sample_windows(raster.shape, n)
-    cut = [raster.window(*window) for window in windows]
-    flat = [part for pixels, mask in cut for part in (pixels, mask) if part is not None]
-    # Read once for all palettes.
-    there = iter(run(*flat))
-    kept = [(next(there), None if mask is None else next(there)) for _, mask in cut]
-    kept = [(pixels, mask if counted.masked else None) for pixels, mask in kept]
-    sizes: list[int | None] = [
-        sum(dask.compute(*run(*chunk_bytes(kept, trial.palette, counted.survey.space))))
-        for trial in trials
-    ]
-    return sum(int(pixels.shape[0] * pixels.shape[1]) for pixels, _ in kept), sizes
 
 
 def _checked_ks(ks: object) -> list[int]:
