@@ -1,4 +1,4 @@
-"""The number of colours that meets a target, found on the counts of an image."""
+"""The palette that meets a target, found on the counts of an image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from kmdask.errors import ParameterError
+from kmdask.metrics import entropy
 from kmdask.palette import ENTRIES, SMALL, check_room
 from kmdask.targets import KS, first_reaching, knee
 from kmdask.writing.cog import check_cog
@@ -55,9 +56,11 @@ def fit_asked(
     def fit(k: int) -> Trial:
         return counted.fit(k, options.seed, estimator)
 
+    most = _most(counted, options)
+    if options.target_bpp is not None:
+        return _reach_rate(counted, options.target_bpp, _begin(counted, options), fit)
     if target is None:
         return fit(asked_k(options))
-    most = _most(counted, options)
     if target.kind == "auto":
         ks = sorted({min(k, most) for k in KS})
         tried = list(counted.series(ks, options.seed))
@@ -69,7 +72,7 @@ def fit_asked(
 
 def check_entries(counted: Counted, options: Options) -> None:
     """Raise a `ParameterError` if indices or a GeoTIFF cannot hold the entries there may be."""
-    if options.target is not None:
+    if options.k is None or options.target is not None:
         return
     k, colors = asked_k(options), counted.colors
     entries = min(k, len(colors)) if colors.exact else k
@@ -162,3 +165,27 @@ def _reach_size(
         )
         raise ParameterError(msg)
     return fit(most if beyond is None else beyond - 1)
+
+
+def _begin(counted: Counted, options: Options) -> int:
+    """Colours to begin with: by default as many as fit into 8-bit indices."""
+    return asked_k(options) if options.k is not None else SMALL - counted.masked
+
+
+def _reach_rate(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
+    """Fit at most k entries whose indices have no more than some entropy."""
+    plain, aim = fit(k), rate
+    while entropy(plain.metrics) > rate:
+        found = counted.rated(plain, aim)
+        if found is None:
+            # Where entries are equally frequent none is dearer than others: begin with fewer.
+            plain, aim = fit(len(plain.palette) // 2), rate
+            continue
+        excess = entropy(found.metrics) - rate
+        if excess <= 0:
+            return found
+        # Rounding, and joined colours, have brought some in excess.
+        aim -= 1.5 * excess
+        if aim <= rate / 2:
+            plain, aim = fit(len(plain.palette) // 2), rate
+    return plain

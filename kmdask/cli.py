@@ -73,9 +73,12 @@ def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **optio
     How many colours is said by one of -k, --psnr, --max-bytes, --ratio and --palette. A target is
     met on the counts of the colours; sizes are measured on chunks, of large images on some.
     """
-    asked = (k, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
+    asked = [k, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette"))]
+    if options["target_bpp"] is not None:
+        asked[0] = options["target_bpp"]
     if sum(each is not None for each in asked) != 1:
-        raise click.UsageError("Give one of -k, --psnr, --max-bytes, --ratio and --palette.")
+        msg = "Give one of -k, --psnr, --max-bytes, --ratio, --palette, or --target-bpp with -k."
+        raise click.UsageError(msg)
     _compress(src, out, k, **options)
 
 

@@ -129,6 +129,12 @@ choosing = options(
         help="The most colours with which image.zarr is so many times smaller than the raw pixels, "
         "in place of -k.",
     ),
+    click.option(
+        "--target-bpp",
+        type=float,
+        metavar="BITS",
+        help="Entropy that the indices may have, in bits per valid pixel, from -k colours, 256.",
+    ),
 )
 reading = options(
     click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),

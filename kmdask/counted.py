@@ -16,6 +16,7 @@ from scipy.special import entr
 from kmdask.bands import fill_values
 from kmdask.display import check_display
 from kmdask.fitted import Fitted
+from kmdask.fitting.ecvq import rated_centers
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
@@ -55,6 +56,9 @@ class Trial:
     measuring: Callable[[], Metrics]
     """Tells the error."""
 
+    penalties: npt.NDArray[np.float64] | None = None
+    """What the palette adds to the distances from each centre; None for nothing."""
+
     @cached_property
     def metrics(self) -> Metrics:
         """The error over the colours that it was fitted to, or over all pixels."""
@@ -91,10 +95,14 @@ class Counted:
         """The pixels of each image, and its mask if one is needed."""
         return [(r.pixels, r.mask if self.masked else None) for r in self.rasters]
 
-    def palette(self, centers: npt.NDArray[np.float64]) -> Palette:
-        """Make a palette of centres."""
+    def palette(
+        self,
+        centers: npt.NDArray[np.float64],
+        penalties: npt.NDArray[np.float64] | None = None,
+    ) -> Palette:
+        """Make a palette of centres, and of what it is to add to the distances from them."""
         avoid = fill_values(self.rasters[0].bands) if self.masked or self.wary else None
-        return Palette.from_centers(centers, self.rasters[0].pixels.dtype, avoid)
+        return Palette.from_centers(centers, self.rasters[0].pixels.dtype, avoid, penalties)
 
     def fit(
         self,
@@ -115,10 +123,23 @@ class Counted:
             space=self.survey.space,
             start=start,
         )
-        palette = self.palette(centers)
-        return Trial(
-            k, centers, palette, partial(measure, self.colors, palette, space=self.survey.space)
-        )
+        return self._trial(k, centers)
+
+    def rated(self, plain: Trial, rate: float) -> Trial | None:
+        """Fit entries of no more than some entropy; see `kmdask.fitting.ecvq.rated_centers`."""
+        space = self.survey.space
+        found = rated_centers(self.colors, plain.centers, rate, space=space)
+        return None if found is None else self._trial(plain.k, *found)
+
+    def _trial(
+        self,
+        k: int,
+        centers: npt.NDArray[np.float64],
+        penalties: npt.NDArray[np.float64] | None = None,
+    ) -> Trial:
+        palette = self.palette(centers, penalties)
+        measuring = partial(measure, self.colors, palette, space=self.survey.space)
+        return Trial(k, centers, palette, measuring, penalties)
 
     def fitted(self, trial: Trial, display: Display) -> Fitted:
         """Return what is known of the images with the palette of a trial."""
@@ -137,16 +158,22 @@ class Counted:
 
     def refined(
         self,
-        centers: npt.NDArray[np.float64],
+        trial: Trial,
         steps: Refine,
         run: Callable[..., tuple[Any, ...]],
     ) -> npt.NDArray[np.float64]:
         """Take steps over all pixels of images gathered in cells; see `refine_centers`."""
         units = self.survey.units
         if units is None:
-            return centers
+            return trial.centers
         return refine_images(
-            self.known, centers, space=self.survey.space, steps=steps, units=units, run=run
+            self.known,
+            trial.centers,
+            space=self.survey.space,
+            steps=steps,
+            units=units,
+            run=run,
+            penalties=trial.penalties,
         )
 
     def series(

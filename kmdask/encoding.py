@@ -32,7 +32,8 @@ def encode(
 ) -> da.Array:
     """Swap each pixel for the index of its nearest palette entry, lazily.
 
-    Exact: the entry of smallest squared distance, the lowest index where several are as near. Up to
+    Exact: the entry of smallest squared distance, with what the palette adds to it if it has
+    penalties, the lowest index where several are as near. Up to
     three bands of 8 bits are looked up in a table of all colours (16 MiB, built once in each
     process), at a cost that does not depend on k; other pixels are compared with the entries that
     can be nearest in their neighbourhood.
@@ -144,7 +145,7 @@ def _search(
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     (block,) = pixels  # the one chunk over all bands
     indices = np.empty(block.shape[:2], index_dtype)
-    ready = prepared(palette.colors.astype(np.float64), space)
+    ready = prepared(palette.colors.astype(np.float64), space, palette.penalties)
     nearest_pixels(block, valid_or_all(mask), *ready, palette.nodata, indices)
     return indices
 
@@ -175,5 +176,6 @@ def _table(palette: Palette) -> npt.NDArray[np.unsignedinteger[Any]]:
 @lru_cache(maxsize=2)
 def _cached_table(palette: Palette) -> npt.NDArray[np.unsignedinteger[Any]]:
     table = np.zeros(1 << kernels.CODE_BITS, index_dtype(len(palette)))
-    kernels.nearest_table(palette.colors, table)
+    added = np.zeros(len(palette)) if palette.penalties is None else palette.penalties
+    kernels.nearest_table(palette.colors, added, table)
     return table

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
+from scipy.special import entr
 
 from kmdask.fitting.search import prepared
 from kmdask.graphs import over_chunks
@@ -52,6 +53,17 @@ class Metrics:
     def psnr(self) -> float:
         """Peak signal-to-noise ratio in decibels; infinite without error."""
         return 10 * math.log10(self.peak**2 / self.mse) if self.mse and self.peak else math.inf
+
+
+def entropy(metrics: Metrics) -> float:
+    """Entropy of the indices of valid pixels, in bits: what a code takes for each on average.
+
+    Examples
+    --------
+    >>> entropy(Metrics(mse=4.0, shares=(0.5, 0.25, 0.25)))
+    1.5
+    """
+    return float(entr(np.array(metrics.shares)).sum()) / math.log(2)
 
 
 def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = None) -> Metrics:
@@ -146,7 +158,8 @@ def _color_errors(
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
     labels = np.empty((1, len(colors)), np.uint16)
-    nearest_pixels(colors[None], ALL_VALID, *prepared(entries, space), 0, labels)
+    search = prepared(entries, space, palette.penalties)
+    nearest_pixels(colors[None], ALL_VALID, *search, 0, labels)
     squared = (colors - entries[labels[0]]) ** 2
     pixels = np.bincount(labels[0], counts, len(palette))
     return np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels])

@@ -206,7 +206,8 @@ def fit_rasters(
         fitted = counted.fitted(trial, display)
     if plan.units is not None and options.refine != 0:
         with stages("refine"):
-            palette = counted.palette(counted.refined(trial.centers, options.refine, run))
+            centers = counted.refined(trial, options.refine, run)
+            palette = counted.palette(centers, trial.penalties)
             fitted = replace(fitted, palette=palette)
     return fitted, list(counted.rasters)
 

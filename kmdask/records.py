@@ -67,5 +67,5 @@ def report_of(
         dashboard=dashboard,
         palette=None if options.palette is None else options.palette.origin,
         window=options.window,
-        asked=None if options.target is None else options.target.to_dict(),
+        asked=options.asked,
     )

@@ -136,12 +136,14 @@ class SavedPalette:
 
     def to_json(self) -> bytes:
         """Return what is in the file."""
+        penalties = self.palette.penalties
         fields = {
             "kind": KIND,
             "format_version": FORMAT_VERSION,
             "kmdask": self.version,
             "dtype": self.palette.colors.dtype.name,
             "colors": self.palette.colors.tolist(),
+            "penalties": None if penalties is None else penalties.tolist(),
             "bands": [band.to_dict() for band in self.bands],
             "display": asdict(self.display),
             "space": None if self.space is None else self.space.to_dict(),
@@ -188,7 +190,7 @@ class SavedPalette:
         space = None if fields["space"] is None else Space.from_dict(fields["space"])
         display = Display.from_dict(fields["display"])
         saved = cls(
-            palette=Palette(colors),
+            palette=Palette(colors, fields.get("penalties")),
             bands=tuple(map(Band.from_dict, fields["bands"])),
             display=display,
             k=int(fields["k"]),

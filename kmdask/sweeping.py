@@ -180,7 +180,7 @@ def _series(
         return counted.series(ks, options.seed)
 
     def refined(trial: Trial) -> Trial:
-        centers = counted.refined(trial.centers, options.refine, images.run)
+        centers = counted.refined(trial, options.refine, images.run)
         palette = counted.palette(centers)
         (pixels, mask), space = counted.known[0], counted.survey.space
         errors, _ = pixel_errors(pixels, encode(pixels, palette, mask, space=space), palette)

@@ -171,7 +171,7 @@ def test_read_once_with_a_sample_too(sweep):
     assert (part.sample_pixels, whole.sample_pixels) == (2 << 20, 6 << 20)
     for point, exact in zip(part.points, whole.points, strict=True):
         assert exact.stored_error == 0 < point.stored_error
-        assert point.stored_bytes == pytest.approx(exact.stored_bytes, rel=0.1)
+        assert point.stored_bytes == pytest.approx(exact.stored_bytes, rel=0.5)
 
 
 @given(st.data())

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from kmdask.fitting.moments import Floats, Rows
 
-__all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of"]
+__all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of", "threads_here"]
 
 NOT_FINITE = (
     "X contains NaN or infinity, which is at no distance from anything; leave these rows out, or "
@@ -238,7 +238,7 @@ def _iterate_block(
     X: Rows, weights: Floats, start: Floats, max_iter: int, max_shift: float
 ) -> tuple[Floats, int]:
     return iterate(
-        Steps(X, weights, len(start), _threads()),
+        Steps(X, weights, len(start), threads_here()),
         partial(farthest_rows, X, weights),
         start,
         max_iter=max_iter,
@@ -246,7 +246,7 @@ def _iterate_block(
     )
 
 
-def _threads() -> int:
+def threads_here() -> int:
     """Threads of the worker that runs this task, which a run leaves idle until it is done."""
     try:
         return int(get_worker().state.nthreads)

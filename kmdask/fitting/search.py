@@ -22,7 +22,9 @@ _preparing = threading.Lock()
 
 
 def prepared(
-    centers: npt.NDArray[np.float64], space: Space | None
+    centers: npt.NDArray[np.float64],
+    space: Space | None,
+    penalties: npt.NDArray[np.float64] | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Search]:
     """Prepare the search for the nearest of some centres, once in each process.
 
@@ -31,6 +33,8 @@ def prepared(
     centers : float64 array of shape (k, band)
     space : Space, optional
         Where distances are measured.
+    penalties : float64 array of shape (k,), optional
+        What is added to each squared distance. Its root is a feature more, of which pixels have 0.
 
     Returns
     -------
@@ -39,15 +43,22 @@ def prepared(
     """
     # One thread prepares, the others wait for it.
     with _preparing:
-        return _prepare(centers.tobytes(), centers.shape, space)
+        added = None if penalties is None else penalties.tobytes()
+        return _prepare(centers.tobytes(), centers.shape, space, added)
 
 
 @lru_cache(maxsize=KEPT)
 def _prepare(
-    centers: bytes, shape: tuple[int, int], space: Space | None
+    centers: bytes, shape: tuple[int, int], space: Space | None, penalties: bytes | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Search]:
     rows = np.frombuffer(centers, np.float64).reshape(shape)
     scale = np.ones(shape[1]) if space is None else np.array(space.scale, np.float64)
+    if penalties is not None:
+        matrix = np.diag(scale) if space is None else space.matrix
+        features = rows if space is None else space.project(rows)
+        lengthened = np.hstack([matrix, np.zeros((len(matrix), 1))])
+        roots = np.sqrt(np.frombuffer(penalties, np.float64))
+        return lengthened, scale, search_of(np.column_stack([features, roots]))
     if space is not None and space.components:
         matrix = space.matrix
         return matrix, scale, search_of(space.project(rows))
