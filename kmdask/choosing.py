@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 PLAIN = 10 * math.log10(12 * 255**2)
 """PSNR in dB at which an error is that of rounding to 255 steps, and no more is seen: 58.9."""
+
+
+MORE = 0.75
+"""Bits by which entries to begin with are more than the rate asked for takes."""
 
 
 def fit_asked(
@@ -174,6 +179,16 @@ def _begin(counted: Counted, options: Options) -> int:
 
 def _reach_rate(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
     """Fit at most k entries whose indices have no more than some entropy."""
+    # From many entries most starve, and not always those that would be missed least.
+    # So from some more than are needed, and from as many as may be equally frequent, too.
+    most = min(rate, math.log2(k))
+    starts = {k, *(min(k, math.ceil(2 ** (most + more))) for more in (0, MORE))}
+    found = [_rated(counted, rate, each, fit) for each in sorted(starts)]
+    return replace(min(found, key=lambda trial: trial.metrics.mse), k=k)
+
+
+def _rated(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
+    """Do so from the palette of k colours."""
     plain, aim = fit(k), rate
     while entropy(plain.metrics) > rate:
         found = counted.rated(plain, aim)

@@ -16,10 +16,9 @@ import kmdask
 from kmdask.cli import main
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError
-from kmdask.fitting.ecvq import Descent, Entries, rated_centers
+from kmdask.fitting.ecvq import Descent, Entries
 from kmdask.fitting.space import Space
 from kmdask.kernels import colors as kernels
-from kmdask.metrics import entropy
 from kmdask.options import Options
 from kmdask.palette import Palette
 
@@ -156,7 +155,7 @@ def test_steps_are_those_of_the_paper(drawn, price):
     assert lagrangian(X, weights, means[used], masses[used], price) <= costs[-1] * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("rate", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("rate", [1.0, 2.5])
 def test_the_rate_is_met_and_used(drawn, rate):
     X, weights, centers = drawn
     found = Descent(X, weights, len(centers)).reach(centers, rate)
@@ -172,17 +171,19 @@ def test_the_rate_is_met_and_used(drawn, rate):
     np.testing.assert_array_equal(twice.centers, found.centers)
 
 
-def test_less_error_than_plain_palettes_of_the_rate(scene):
-    colors = kmdask.count_colors(da.from_array(scene(80, 90)))
-    plain = [kmdask.measure(colors, kmdask.fit_palette(colors, k)) for k in (4, 5, 6, 7, 8)]
-    start = kmdask.fit_palette(colors, 32).colors.astype(float)
-    for metrics in plain[1:-1]:
-        found = rated_centers(colors, start, entropy(metrics))
-        rated = kmdask.measure(
-            colors, Palette.from_centers(found.centers, penalties=found.penalties)
-        )
-        assert entropy(rated) < entropy(metrics) + 0.05
-        assert rated.mse < metrics.mse
+def test_less_error_than_plain_palettes_of_the_rate(compress, tmp_path):
+    # A cloud with a dense middle, as scenes have: far out entries are rare, and dear.
+    rng = np.random.default_rng(3)
+    pixels = np.clip(rng.laplace(128, 20, (60, 70, 3)), 0, 255).astype(np.uint8)
+
+    def reported(name, *arguments, **options):
+        path = tmp_path / f"{name}.kmdask"
+        return compress(pixels, *arguments, out=path, formats=("zarr",), **options).report
+
+    for k in (5, 24):
+        plain = reported(k, k)
+        rate = entropy_of(kmdask.open(tmp_path / f"{k}.kmdask").indices.compute())
+        assert reported(f"rated {k}", 64, target_bpp=rate).mse < 0.97 * plain.mse
 
 
 # compress
@@ -226,8 +227,7 @@ def test_few_bits_are_needed_or_none_starves(compress, tmp_path):
     # Two colours take a bit at most: what is allowed is more, and the palette is the plain one.
     halves = np.repeat(np.uint8([[10, 200]]), 64, axis=0)
     image = compress(halves, out=tmp_path / "a.kmdask", target_bpp=3, formats=("zarr",))
-    plain = compress(halves, 2, tmp_path / "b.kmdask", formats=("zarr",))
-    assert image.palette == plain.palette
+    assert image.palette == Palette(np.uint8([[10], [200]]))
     # Equally frequent colours are equally dear at any price: fewer are begun with.
     ramp = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     image = compress(ramp, out=tmp_path / "c.kmdask", target_bpp=1.5, formats=("zarr",))

@@ -57,7 +57,7 @@ TRIALS = 24
 CLOSE = 0.002
 """Share of the rate asked for that may be left unused."""
 
-FACTOR = 4.0
+FACTOR = 2.0
 """How many times the last λ is tried next, while the rate is too high."""
 
 
