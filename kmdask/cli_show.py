@@ -79,7 +79,8 @@ def _colors(report: Report) -> str:
     asked = f" (k={report.k} asked)" if report.k != report.k_used else ""
     if report.asked is not None:
         ((name, value),) = report.asked.items()
-        asked = f" (k={report.k} chosen for {name}={value})"
+        got = "" if report.attained is None else f", came to {report.attained:.6g}"
+        asked = f" (k={report.k} chosen for {name}={value}{got})"
     used = f"{report.k_used} in the palette{asked}"
     if report.palette is not None:
         return f"{used}, fitted to {', '.join(report.palette['sources'])}"

@@ -91,20 +91,18 @@ def compress(
     psnr : float, optional
         The least peak signal-to-noise ratio in dB: of the fewest colours that reach it.
     max_bytes : int, optional
-        What "zarr" may take, in bytes, with palette and all: the most colours, at least two, with
-        which it takes no more. Of images up to 64 chunks of 1024 x 1024 pixels these are the bytes
-        themselves; of larger ones an estimate from 64 chunks (fewer of many bands) and two standard
-        errors: what is written is mostly 5 to 30 % less, hardly ever more. With `refine` the
-        palette moves afterwards, which changes sizes by a little.
+        What "zarr" may take, in bytes: the most colours, at least two, with which it takes no more.
+        Up to 64 chunks of 1024 x 1024 pixels (fewer of many bands) these are the bytes themselves;
+        of larger images an estimate from 64 and two standard errors: hardly ever more is written,
+        mostly 5 to 25 % less. `refine` moves the palette afterwards, and sizes a little.
     ratio : float, optional
         How many times smaller than the raw pixels "zarr" is to be, likewise.
     target_bpp : float, optional
-        The entropy that the indices may have, in bits for each valid pixel; missing ones do not
-        count. Entropy-constrained vector quantization [2]_, from a palette of `k` colours, by
-        default as many as fit into 8-bit indices: a pixel takes the entry of least squared distance
-        and price of its bits, rare entries starve, and the error is less than of plain k-means of
-        the same entropy. If `k` colours have no more, they are taken as they are. Cells of deep or
-        many bands meet it before `refine`. What is stored takes other bytes: see `max_bytes`.
+        The entropy that the indices may have, in bits for each valid pixel, by entropy-constrained
+        vector quantization [2]_ from at most `k` colours, by default as many as fit into 8 bits: a
+        pixel takes the entry of least squared distance and price of its bits, and rare entries
+        starve. If `k` colours have no more, they are taken as they are. Cells of deep or many bands
+        meet it before `refine`. Stored bytes are others: see `max_bytes`.
     palette : SavedPalette, str or path-like, optional
         What `kmdask.fit` returned, or the path or URL of the file it wrote or of a bundle. The
         image is then read once, by default in the palette's bands, and its colours are not counted.
@@ -144,9 +142,8 @@ def compress(
     codec : {"zstd", "bz2"}, default "zstd"
         How the indices in "zarr" are compressed. "zstd" is fast, and all that reads zarr reads it.
         "bz2" takes 20 to 32 % fewer bytes (measured on two scenes), and some ten times as long to
-        compress, 15 to 70 megapixels a second and core, 4 where pixels repeat and 2 to 8 of 16-bit
-        indices; decoding is 10 to 60 times as slow. Besides kmdask, zarr and xarray read it where
-        kmdask is installed, and GDAL does not.
+        compress, 2 to 70 megapixels a second and core; decoding is 10 to 60 times as slow. Besides
+        kmdask, zarr and xarray read it where kmdask is installed, and GDAL does not.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
         store, where nothing can be renamed, once the palette is known.
@@ -182,10 +179,9 @@ def compress(
     Notes
     -----
     What `psnr`, `max_bytes`, `ratio` and "auto" choose is found on the counts of the colours, in no
-    further pass; the files are those of the k chosen. With an error or a size that does
-    not always fall or rise with k, that is a k which meets the target while its neighbour does not.
-    Pixels of many or deep bands are gathered in cells, and the target is met by these, before
-    `refine`: the PSNR in the report is that of the pixels, and may be lower.
+    further pass; the files are those of the k chosen. Where error or size do not always fall or
+    rise, that is a k which meets the target while its neighbour does not. Of many or deep bands the
+    target is met by cells, before `refine`: the PSNR of the pixels may be lower.
 
     References
     ----------

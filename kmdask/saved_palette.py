@@ -1,6 +1,6 @@
 """A palette by itself, in a small file: fitted once, and then used for any number of images.
 
-The file is JSON. Numbers are written so that they are read again as they were, to the last bit.
+The file is JSON; numbers come back to the last bit.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SavedPalette:
     """The colours, of the data type of the images it is for."""
 
     bands: tuple[Band, ...]
-    """What is known of the bands, in the order of the palette's columns."""
+    """What is known of the bands, as columns of the palette."""
 
     display: Display
     """What tiles, preview and GeoTIFF show."""
@@ -136,14 +136,14 @@ class SavedPalette:
 
     def to_json(self) -> bytes:
         """Return what is in the file."""
-        penalties = self.palette.penalties
+        added = self.palette.penalties
         fields = {
             "kind": KIND,
             "format_version": FORMAT_VERSION,
             "kmdask": self.version,
             "dtype": self.palette.colors.dtype.name,
             "colors": self.palette.colors.tolist(),
-            "penalties": None if penalties is None else penalties.tolist(),
+            "penalties": added if added is None else added.tolist(),
             "bands": [band.to_dict() for band in self.bands],
             "display": asdict(self.display),
             "space": None if self.space is None else self.space.to_dict(),
@@ -202,7 +202,6 @@ class SavedPalette:
             version=str(fields["kmdask"]),
             path=path,
         )
-        # What is wrong with them is to be found here, and by no worker.
         display.rgb(saved.palette, saved.numbers)
         if space is not None and len(space.matrix) != saved.palette.bands:
             raise ValueError(f"the space has {len(space.matrix)} bands")

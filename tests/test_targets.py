@@ -110,6 +110,7 @@ def test_max_bytes(packed, codec):
     k = image.report.k
     assert written(image) <= allowed < written(packed(k=k + 1, codec=codec))
     assert image.report.asked == {"max_bytes": allowed}
+    assert image.report.attained == written(image)
 
 
 def test_ratio(packed):
@@ -291,7 +292,7 @@ def test_command_line(tmp_path, scene, write_raster, monkeypatch):
     assert code == 0, told
     assert report.asked == {"psnr": 20.0}
     for shown in (told, run("info", tmp_path / "scene.kmdask")[1]):
-        assert f"(k={report.k} chosen for psnr=20.0)" in shown
+        assert f"(k={report.k} chosen for psnr=20.0, came to {report.psnr:.6g})" in shown
     monkeypatch.setattr("kmdask.choosing.KS", (2, 4))
     code, told = run("compress", source, "-k", "auto", "--no-tiles", "--overwrite")
     assert code == 0, told

@@ -240,10 +240,7 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
         The palette, in the data type of the image.
     header : Header
 
-    Raises
-    ------
-    BundleError
-        As `read_image` does.
+    Raises what `read_image` does.
     """
     if not _has_image(bundle):
         raise BundleError(f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it")
