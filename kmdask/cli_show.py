@@ -80,7 +80,8 @@ def _colors(report: Report) -> str:
     if report.asked is not None:
         ((name, value),) = report.asked.items()
         got = "" if report.attained is None else f", came to {report.attained:.6g}"
-        asked = f" (k={report.k} chosen for {name}={value}{got})"
+        how = f"left of {report.k}" if name == "target_bpp" else f"k={report.k} chosen"
+        asked = f" ({how} for {name}={value}{got})"
     used = f"{report.k_used} in the palette{asked}"
     if report.palette is not None:
         return f"{used}, fitted to {', '.join(report.palette['sources'])}"

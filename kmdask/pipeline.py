@@ -84,17 +84,18 @@ def compress(
         Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index.
         Up to 256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer
         colours gets exactly its own. "auto" is the knee of the rate-distortion curve from 2 to 256
-        colours [1]_. Exactly one of `k`, `psnr`, `max_bytes`, `ratio` and `palette` is given.
+        colours [1]_. Exactly one of `k`, `psnr`, `max_bytes`, `ratio` and `palette` is given, or
+        `target_bpp`.
     out : str or path-like, optional
         The bundle to write, a directory that every worker sees, or a URL (``s3://``, ``gs://``,
         ``az://``). By default the source with the ending ``.kmdask``; of a URL, in this directory.
     psnr : float, optional
         The least peak signal-to-noise ratio in dB: of the fewest colours that reach it.
     max_bytes : int, optional
-        What "zarr" may take, in bytes: the most colours, at least two, with which it takes no more.
-        Up to 64 chunks of 1024 x 1024 pixels (fewer of many bands) these are the bytes themselves;
-        of larger images an estimate from 64 and two standard errors: hardly ever more is written,
-        mostly 5 to 25 % less. `refine` moves the palette afterwards, and sizes a little.
+        What "zarr" may take: the most colours, at least two, with which it takes no more. Measured
+        on up to 64 chunks of 1024 x 1024 pixels (fewer of many bands); of larger images with two
+        standard errors kept free: hardly ever more is written, mostly 5 to 25 % less. `refine`
+        moves the palette afterwards, and sizes a little.
     ratio : float, optional
         How many times smaller than the raw pixels "zarr" is to be, likewise.
     target_bpp : float, optional
@@ -107,35 +108,30 @@ def compress(
         What `kmdask.fit` returned, or the path or URL of the file it wrote or of a bundle. The
         image is then read once, by default in the palette's bands, and its colours are not counted.
         What the fit has decided cannot be given besides: `seed`, `scale`, `pca`, `refine`,
-        `display`, `stretch`, `estimator`. As nobody knows before whether all pixels are valid, one
-        index is kept for those that are not if the source can have such.
+        `display`, `stretch`, `estimator`. One index is kept for missing pixels if there may be any.
     seed : int, default 0
         Seed of the fit, not negative.
     bands : sequence of int, optional
         The numbers of the bands to take, from 1, in this order. By default all but alpha.
     nodata : float, optional
-        The value that means that a pixel is missing, if it has it in every band taken. By default
-        what the source says: its nodata values, mask or alpha. What is not finite is always
-        missing.
+        The value that means that a pixel is missing, if every band taken has it. By default what
+        the source says: nodata values, mask or alpha. What is not finite is always missing.
     scale : "std" or sequence of float, optional
         What bands are weighted by when colours are compared: a factor each, or with "std" the
         reciprocal of each one's standard deviation. By default all weigh the same.
     pca : int, optional
         Compare colours by this many principal components of the (weighted) bands.
     refine : int or "converge", default 2
-        Steps of k-means over all pixels after the fit to their colours, where these are too many
-        to be counted one by one; each is one pass over the image. Of no effect on up to three
-        8-bit bands.
+        Steps of k-means over all pixels after the fit to their colours, each one pass, where these
+        are too many to be counted one by one. Of no effect on up to three 8-bit bands.
     display : sequence of int, optional
         The numbers of the one or three bands that tiles, preview and GeoTIFF show. By default
         red, green and blue if the source names them, else the first three.
     stretch : sequence of float, optional
-        The percentiles that are shown as black and white; by default 2 and 98, of 8-bit pixels
-        none.
+        The percentiles shown as black and white; by default 2 and 98, of 8-bit pixels none.
     window : sequence of int or rasterio.windows.Window, optional
         The region of the image to take, as first column, first row, width and height in pixels;
-        its place on the map moves with it. Nothing outside is read, but blocks of the file that its
-        edges cut are. By default all.
+        its place on the map moves with it. Only the file's blocks that it touches are read.
     formats : sequence of str, default ("zarr", "tiles")
         What to write. "zarr" is the compressed image itself and must be among them; "tiles" are a
         Deep Zoom pyramid, "cog" is a palette Cloud Optimized GeoTIFF, for up to 256 entries.
@@ -146,23 +142,21 @@ def compress(
         kmdask, zarr and xarray read it where kmdask is installed, and GDAL does not.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
-        store, where nothing can be renamed, once the palette is known.
+        store once the palette is known.
     resume : bool, default False
-        Whether to go on from what a run that was cut off has left of the same request: its palette
-        and the chunks that are written are not computed again. If there is nothing, the run begins
-        at the beginning. If it fails itself, what it has written is left, for the next one.
+        Whether to go on from what a run that was cut off has left of the same request, its palette
+        and the chunks that are written; if there is nothing, from the beginning. If it fails
+        itself, what it has written is left.
     client : distributed.Client, kmdask.Local, kmdask.Remote or str, optional
-        The cluster: a client, the address of a scheduler, or the path of a scheduler file. By
-        default the current client or the configured scheduler, else all cores of this machine.
-        It is never shut down but where kmdask started it. See `kmdask.connect`.
+        The cluster, or its address; by default the current client or the configured scheduler, else
+        all cores of this machine. Only what kmdask started is shut down. See `kmdask.connect`.
     estimator : scikit-learn compatible clusterer, optional
         What fits the palette in place of `kmdask.KMeans`; see `fit_palette`.
     progress : Progress or bool, optional
-        Is told what the run is doing. True shows a bar for each stage in a terminal or a notebook;
-        by default nothing is shown.
+        Is told what the run is doing. True shows a bar for each stage; by default nothing is shown.
     performance_report : str or path-like, optional
         A page to write, ending in ``.html``, with what Dask knows of the run: which worker did
-        what when. It stands there when the run has ended well, and is replaced with `overwrite`.
+        what when. It is replaced with `overwrite`.
 
     Returns
     -------
