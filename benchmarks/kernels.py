@@ -188,7 +188,7 @@ def of_pixels(block: Block) -> list[Kernel]:
     given = (deep, ALL_VALID, NO_PROJECT, ones, search)
     moments = (np.zeros(3), ones, 2.0**40, sums, counts)
     entries = block.palette.astype(np.float64)
-    errors_of = (block.pixels, block.indices, entries, np.zeros(3), counts)
+    errors_of = (block.pixels, block.indices, entries, np.zeros(3), counts, np.zeros(3))
     return [
         Kernel("gather", lambda: cells.gather(deep, ALL_VALID, *dealt), block.size),
         Kernel(

@@ -25,6 +25,7 @@ from kmdask.display import Display
 from kmdask.fitted import Fitted
 from kmdask.fitting.survey import survey
 from kmdask.metrics import Metrics
+from kmdask.options import Options
 from kmdask.reading.describe import describe
 from kmdask.writing.outputs import write_outputs
 from kmdask.writing.staging import Staging
@@ -104,7 +105,8 @@ def passes(path: Path, formats: Sequence[str] = ("zarr", "tiles")) -> list[Pass]
         staging = Staging(Path(folder), {})
         staging.start()
         try:
-            write_outputs(raster, fitted, formats=formats, staging=staging, run=_caught)
+            options = Options(K, formats=formats)
+            write_outputs(raster, fitted, options, staging=staging, run=_caught)
         except _Built as built:
             return [counting, _taken("write", built.args, start)]
     raise RuntimeError("nothing was to be computed")

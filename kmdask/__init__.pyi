@@ -1,4 +1,6 @@
 from .bands import Band as Band
+from .comparing import Comparison as Comparison
+from .comparing import compare as compare
 from .connecting.client import connect as connect
 from .connecting.clusters import Local as Local
 from .connecting.clusters import Remote as Remote
@@ -21,6 +23,8 @@ from .fitting.colors import WeightedColors as WeightedColors
 from .fitting.fit import fit_palette as fit_palette
 from .fitting.kmeans import KMeans as KMeans
 from .fitting.refine import refine_centers as refine_centers
+from .fitting.space import LinearSpace as LinearSpace
+from .fitting.space import Oklab as Oklab
 from .fitting.space import Space as Space
 from .fitting.survey import Survey as Survey
 from .fitting.survey import count_colors as count_colors
@@ -43,6 +47,9 @@ from .saved_palette import SavedPalette as SavedPalette
 from .sweeping import sweep as sweep
 from .verify import Problem as Problem
 from .verify import verify as verify
+from .viewing.served import View as View
+from .viewing.show import export_view as export_view
+from .viewing.show import view as view
 from .writing.levels import Level as Level
 from .writing.levels import pyramid as pyramid
 

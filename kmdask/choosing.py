@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from kmdask.errors import ParameterError
-from kmdask.metrics import entropy
+from kmdask.metrics import entropy_of
 from kmdask.palette import ENTRIES, SMALL, check_room
 from kmdask.targets import KS, first_reaching, knee
 from kmdask.writing.cog import check_cog
@@ -184,19 +184,19 @@ def _reach_rate(counted: Counted, rate: float, k: int, fit: Callable[[int], Tria
     most = min(rate, math.log2(k))
     starts = {k, *(min(k, math.ceil(2 ** (most + more))) for more in (0, MORE))}
     found = [_rated(counted, rate, each, fit) for each in sorted(starts)]
-    return replace(min(found, key=lambda trial: trial.metrics.mse), k=k)
+    return replace(min(found, key=counted.error), k=k)
 
 
 def _rated(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
     """Do so from the palette of k colours."""
     plain, aim = fit(k), rate
-    while entropy(plain.metrics) > rate:
+    while entropy_of(plain.metrics.shares) > rate:
         found = counted.rated(plain, aim)
         if found is None:
             # Where entries are equally frequent none is dearer than others: begin with fewer.
             plain, aim = fit(len(plain.palette) // 2), rate
             continue
-        excess = entropy(found.metrics) - rate
+        excess = entropy_of(found.metrics.shares) - rate
         if excess <= 0:
             return found
         # Rounding, and joined colours, have brought some in excess.

@@ -61,6 +61,17 @@ def ceil_div(size: int, step: int) -> int:
     return -(-size // step)
 
 
+def fits(chunks: tuple[tuple[int, ...], ...], multiple: int) -> bool:
+    """Whether the chunks of each axis, but for the last, are multiples of a size.
+
+    Examples
+    --------
+    >>> fits(((1024, 512, 7), (300,)), 512)
+    True
+    """
+    return all(size % multiple == 0 for sizes in chunks for size in sizes[:-1])
+
+
 @dataclass(frozen=True)
 class ReadPlan:
     """How an image is cut for reading."""

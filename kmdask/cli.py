@@ -14,6 +14,7 @@ from typing import Any, Literal
 import click
 
 from kmdask import __version__
+from kmdask.cli_compare import compare
 from kmdask.cli_options import (
     CONNECTING,
     choosing,
@@ -28,6 +29,7 @@ from kmdask.cli_options import (
 from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.cli_show import show
 from kmdask.cli_sweep import sweep
+from kmdask.cli_view import view
 from kmdask.errors import ParameterError
 
 EXAMPLES = """\b
@@ -35,6 +37,8 @@ Examples:
   kmdask compress scene.tif -k 16            writes scene.kmdask/
   kmdask info scene.kmdask                   says what is in it
   kmdask decompress scene.kmdask colors.tif  writes its colours as a GeoTIFF
+  kmdask compare scene.tif scene.kmdask      says how far the two are apart
+  kmdask view scene.kmdask                   shows it beside the original in the browser
   kmdask sweep scene.tif                     says what 2 to 256 colours cost and give
   kmdask compress scene.tif --psnr 35        takes as many colours as 35 dB need
   kmdask fit a.tif b.tif both.json -k 16     fits one palette to two images
@@ -119,6 +123,8 @@ def fit(
 
 
 main.add_command(sweep)
+main.add_command(compare)
+main.add_command(view)
 
 
 @main.command()
@@ -265,6 +271,7 @@ def _compress(
     k: int | Literal["auto"] | None,
     *,
     no_tiles: bool,
+    no_ssim: bool,
     cog: bool,
     as_json: bool,
     quiet: bool,
@@ -282,6 +289,7 @@ def _compress(
             k,
             out,
             client=chosen(**where),
+            ssim=not no_ssim,
             formats=("zarr",) + ("tiles",) * (not no_tiles) + ("cog",) * cog,
             progress=told,
             **options,

@@ -28,7 +28,9 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         "image": f"{width} x {height}, {_bands(bands)} of {report.dtype}"
         + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
         "colours": _colors(report),
-        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}",
+        "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}"
+        + ("" if report.delta_e is None else f", mean delta E OK {report.delta_e:.4f}")
+        + _judged(report),
         "size": f"{size_told(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
         + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
@@ -54,13 +56,14 @@ def show_sweep(table: Sweep) -> None:
     click.echo(f"{table.source}: {width} x {height}, {_bands(bands)} of {table.dtype}")
     click.echo(f"{table.colors:,} {kind}")
     click.echo(
-        f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'entropy':>9} {'bytes':>9} "
-        f"{'error':>6} {'seconds':>7}"
+        f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'delta E':>7} {'entropy':>9} "
+        f"{'bytes':>9} {'error':>6} {'seconds':>7}"
     )
     for point in table.points:
         size, error = _stored(point)
+        seen = "-" if point.delta_e is None else f"{point.delta_e:.4f}"
         click.echo(
-            f"{point.k:>6} {point.entries:>7} {point.mse:>9.4g} {point.psnr:>5.2f} dB "
+            f"{point.k:>6} {point.entries:>7} {point.mse:>9.4g} {point.psnr:>5.2f} dB {seen:>7} "
             f"{point.bits_per_pixel:>5.2f} bpp {size_told(size):>9} {error:>6} "
             f"{point.seconds:>7.2f}"
         )
@@ -87,6 +90,12 @@ def _colors(report: Report) -> str:
         return f"{used}, fitted to {', '.join(report.palette['sources'])}"
     groups = "" if report.exact_colors else "groups of them "
     return f"{report.colors:,} {groups}in the source, {used}"
+
+
+def _judged(report: Report) -> str:
+    """What older bundles do not say."""
+    ssim = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
+    return ssim + ("" if report.max_error is None else f", largest error {report.max_error:.4g}")
 
 
 def _bands(bands: int) -> str:

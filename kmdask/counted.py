@@ -5,13 +5,11 @@ One pass over the pixels counts; whatever is fitted and measured after it needs 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import entr
 
 from kmdask.bands import fill_values
 from kmdask.display import check_display
@@ -19,8 +17,9 @@ from kmdask.fitted import Fitted
 from kmdask.fitting.ecvq import rated_centers
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
+from kmdask.fitting.space import Oklab
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
-from kmdask.metrics import measure
+from kmdask.metrics import entropy_of, measure
 from kmdask.palette import Palette
 from kmdask.writing.sampled import cut
 
@@ -181,6 +180,8 @@ class Counted:
     ) -> Iterator[Trial]:
         """Fit several numbers of colours, ascending; the error never rises from one to the next.
 
+        It is the mean squared error, in OKLab the mean ΔEOK.
+
         Each is fitted twice, from the best of many starts and from the palette before with new
         entries where the error is large, and the better of the two is kept. Rounding,
         or a space in which others are nearest, may still make the palette before
@@ -198,25 +199,22 @@ class Counted:
             found = [self.fit(k, seed)]
             if last is not None and len(self.colors) > k:
                 found.append(self.fit(k, seed, start=last.centers))
-            best = min(found, key=_error)
+            best = min(found, key=self.error)
             best = best if polish is None else polish(best)
             if last is not None:
-                best = min(best, replace(last, k=k), key=_error)
+                best = min(best, replace(last, k=k), key=self.error)
             last = best
             yield best
 
+    def error(self, trial: Trial) -> float:
+        """What a palette of these images is to make small."""
+        metrics = trial.metrics
+        perceived = metrics.delta_e if isinstance(self.survey.space, Oklab) else None
+        return metrics.mse if perceived is None else perceived
+
     def bits(self, metrics: Metrics) -> float:
-        """Entropy of the indices in bits per pixel, that of missing pixels among them.
-
-        What a code would take on average that takes each index by itself: neighbours that are
-        alike, which make stored indices smaller, do not count.
-
-        References
-        ----------
-        C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
-        27 (1948) 379-423.
-        """
-        return float(entr(self.shares(metrics)).sum()) / math.log(2)
+        """Entropy of the indices in bits per pixel; see `kmdask.metrics.entropy_of`."""
+        return entropy_of(metrics.shares, self.colors.pixels / self.pixels)
 
     def shares(self, metrics: Metrics) -> npt.NDArray[np.float64]:
         """The share of all pixels that has each entry, last that of missing ones."""
@@ -226,10 +224,6 @@ class Counted:
     def index_bytes(self, metrics: Metrics) -> int:
         """Estimate the bytes of the stored indices, by their entropy; see `bits`."""
         return round(self.bits(metrics) * self.pixels / 8)
-
-
-def _error(trial: Trial) -> float:
-    return trial.metrics.mse
 
 
 def count(
@@ -268,7 +262,7 @@ def count(
     check_scale(options.scale, len(bands))
     check_pca(options.pca, len(bands))
     images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
-    plan = survey_images(images, scale=options.scale, pca=options.pca)
+    plan = survey_images(images, scale=options.scale, pca=options.pca, space=options.space)
     tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
     chunks = [part for raster in rasters for part in raster.chunks] if keep else []
     windows = cut(rasters[0].pixels, rasters[0].mask, sample)

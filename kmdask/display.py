@@ -96,12 +96,22 @@ class Display:
     def rgb(self, palette: Palette, numbers: Sequence[int]) -> npt.NDArray[np.uint8]:
         """Colours of shape (k, 3) of a palette whose bands have these numbers in the source."""
         shown = palette.colors[:, [list(numbers).index(band) for band in self.bands]]
+        return np.broadcast_to(self.paint(shown), (len(palette), 3))
+
+    def paint(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Colours of values of the bands shown, which are along the last axis; of the same shape.
+
+        Values that are not finite are black.
+        """
         low, high = np.array(self.low), np.array(self.high)
+        if values.dtype == np.uint8 and not low.any() and (high == 255).all():
+            return values
         span = np.where(high > low, high - low, 1.0)
         # Where nothing is between black and white, what is not below is white.
-        light = np.where(high > low, (shown.astype(np.float64) - low) / span, shown >= high)
-        colors = np.rint(np.clip(light, 0, 1) * 255).astype(np.uint8)
-        return np.broadcast_to(colors, (len(palette), 3))
+        light = np.where(high > low, (values.astype(np.float64) - low) / span, values >= high)
+        light = np.nan_to_num(np.clip(light, 0, 1))
+        colors: npt.NDArray[np.uint8] = np.rint(light * 255).astype(np.uint8)
+        return colors
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes, ready for JSON."""

@@ -67,14 +67,16 @@ class Fitted:
     @classmethod
     def from_dict(cls, fields: dict[str, Any], palette: Palette, display: Display) -> Fitted:
         """Rebuild from the result of `to_dict`."""
-        space, metrics = fields["space"], fields["metrics"]
+        space, metrics = fields["space"], None
         rest = {name: fields[name] for name in ("k", "masked", "peak", "colors", "exact")}
+        if fields["metrics"] is not None:
+            told: dict[str, Any] = fields["metrics"]
+            lists = {name: tuple(told[name]) for name in told if isinstance(told[name], list)}
+            metrics = Metrics(**told | lists)
         return cls(
             palette=palette,
             display=display,
             space=None if space is None else Space.from_dict(space),
-            metrics=None if metrics is None else Metrics(
-                **metrics | {"shares": tuple(metrics["shares"])}
-            ),
+            metrics=metrics,
             **rest,
-        )  # fmt: skip
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -84,6 +84,7 @@ def over_chunks(
     arrays: Sequence[da.Array | None],
     *common: Any,
     places: bool = False,
+    finish: Callable[..., Any] | None = None,
     receipts: Receipts | None = None,
 ) -> tuple[Delayed, da.Array]:
     """One pass over the chunks of an image: a task for each, and a tree that merges their results.
@@ -102,6 +103,9 @@ def over_chunks(
         What is the same for all chunks.
     places : bool, default False
         Whether the function also takes the row and the column of the chunk's first pixel, a tuple.
+    finish : callable, optional
+        Takes the results of a chunk and of those right of it, below it, and right below it, None
+        where there is none, and what is shared; returns what is merged in place of the first.
     receipts : Receipts, optional
         Where the results of finished chunks are kept; these are arrays then.
 
@@ -136,12 +140,29 @@ def over_chunks(
     }
     if receipts is not None:
         graph |= {name: receipts.task(f"{stage}-{name[1]}", graph[name]) for name in names}
-    root, merging = merge_tasks(merge, names, "merge")
+    merged = names
+    if finish is not None:
+        merged = block_names(f"{stage}-finish", token, len(names))
+        around = _neighbours(names, int(first.numblocks[1]))
+        graph |= {key: (finish, *four, *sent) for key, four in zip(merged, around, strict=True)}
+    root, merging = merge_tasks(merge, merged, "merge")
     ticks = block_names(f"{stage}-done", token, len(names))
     graph |= merging | {tick: (_tick, name) for tick, name in zip(ticks, names, strict=True)}
     whole = HighLevelGraph.from_collections(ticks[0][0], graph, dependencies=there)
     done = da.Array(whole, ticks[0][0], chunks=((1,) * len(ticks),), dtype=np.int64)
     return Delayed(root, whole, layer=ticks[0][0]), done
+
+
+def _neighbours(names: list[Any], columns: int) -> list[list[Any]]:
+    """Each of the names of chunks, with those right of it, below it, and right below it."""
+    rows = [names[start : start + columns] for start in range(0, len(names), columns)]
+    # Beyond the last ones there is nothing.
+    padded = [[*row, None] for row in [*rows, [None] * columns]]
+    return [
+        [here[x], here[x + 1], below[x], below[x + 1]]
+        for here, below in pairwise(padded)
+        for x in range(columns)
+    ]
 
 
 def _tick(_result: Any) -> npt.NDArray[np.int64]:

@@ -9,20 +9,21 @@ the indices are made, from the pixels and the indices of one read.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
 from scipy.special import entr
 
-from kmdask.fitting.search import prepared
+from kmdask.fitting.search import nearest_rows
+from kmdask.fitting.space import Oklab, is_rgb
 from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
-from kmdask.kernels.nearest import nearest_pixels
-from kmdask.pixels import ALL_VALID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import dask.array as da
     import numpy.typing as npt
     from dask.delayed import Delayed
@@ -35,7 +36,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Error over all valid pixels."""
+    """Error over all valid pixels.
+
+    References
+    ----------
+    .. [1] W3C, "CSS Color Module Level 4", "Color Difference ΔEOK",
+       https://www.w3.org/TR/css-color-4/#color-difference-OK
+    """
 
     mse: float
     """Mean squared error over pixels and bands, in squared units of the image."""
@@ -49,28 +56,64 @@ class Metrics:
     pixels: int = field(default=0, compare=False, repr=False)
     """How many valid pixels there are."""
 
+    band_mse: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    """Mean squared error of each band."""
+
+    band_max_error: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    """The largest absolute error of each band."""
+
+    ssim: float | None = field(default=None, compare=False, repr=False)
+    """Mean structural similarity, from -1 to 1; None if nobody looked for it, or no window of
+    7 x 7 pixels is valid; see `kmdask.similarity`."""
+
+    delta_e: float | None = None
+    """Mean ΔEOK, the distance in OKLab of a pixel from its palette entry: 1 from black to white,
+    and about 0.02 where a difference begins to be seen [1]_. Of three bands of 8 bits, taken for
+    red, green and blue of sRGB, whose colours were counted; else None."""
+
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio in decibels; infinite without error."""
-        return 10 * math.log10(self.peak**2 / self.mse) if self.mse and self.peak else math.inf
+        return psnr_of(self.mse, self.peak)
 
 
-def entropy(metrics: Metrics) -> float:
-    """Entropy of the indices of valid pixels, in bits: what a code takes for each on average.
+def psnr_of(mse: float, peak: float) -> float:
+    """Return the peak signal-to-noise ratio in decibels; infinite without error."""
+    return 10 * math.log10(peak**2 / mse) if mse and peak else math.inf
+
+
+def entropy_of(shares: Sequence[float], valid: float = 1.0) -> float:
+    """Return the entropy of indices in bits per pixel, that of missing pixels among them.
+
+    What a code would take on average that takes each index by itself: neighbours that are
+    alike, which make stored indices smaller, do not count.
+
+    Parameters
+    ----------
+    shares : sequence of float
+        The share of the valid pixels that has each palette entry.
+    valid : float, default 1.0
+        The share of all pixels that is valid.
+
+    References
+    ----------
+    C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
+    27 (1948) 379-423.
 
     Examples
     --------
-    >>> entropy(Metrics(mse=4.0, shares=(0.5, 0.25, 0.25)))
-    1.5
+    >>> entropy_of((0.5, 0.5)), entropy_of((1.0,), valid=0.5)
+    (1.0, 1.0)
     """
-    return float(entr(np.array(metrics.shares)).sum()) / math.log(2)
+    parts = np.append(valid * np.array(shares), 1 - valid)
+    return float(entr(parts).sum()) / math.log(2)
 
 
 def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = None) -> Metrics:
     """Compare the colours of an image with what a palette makes of them.
 
     Exact for counted colours; for cells an estimate that leaves out how far pixels are from the
-    means of their cells.
+    means of their cells. How large errors look is told of three bands of 8 bits, in any space.
 
     Parameters
     ----------
@@ -84,18 +127,28 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     -------
     Metrics
 
+    Raises
+    ------
+    ParameterError
+        If the space is none of such colours.
+
     Examples
     --------
     >>> import dask.array as da
     >>> from kmdask import Palette, count_colors
     >>> image = da.from_array(np.array([[[0], [4], [4], [10]]], np.uint8))
     >>> measure(count_colors(image), Palette(np.array([[4], [10]], np.uint8)))
-    Metrics(mse=4.0, shares=(0.75, 0.25), peak=255.0)
+    Metrics(mse=4.0, shares=(0.75, 0.25), peak=255.0, delta_e=None)
     """
+    if space is not None:
+        space.check(colors.bands, colors.dtype)
     errors, _ = over_chunks(
-        "measure", _color_errors, _sum, [colors.colors, colors.counts], palette, space
+        "measure", _color_errors, merged, [colors.colors, colors.counts], palette, space
     )
-    return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
+    (sums,) = dask.compute(errors)
+    metrics = metrics_of(sums[:, :-1], palette.bands, colors.high - colors.low)
+    seen = sums[0, -1]
+    return metrics if np.isnan(seen) else replace(metrics, delta_e=float(seen) / metrics.pixels)
 
 
 def pixel_errors(
@@ -119,7 +172,7 @@ def pixel_errors(
         Ones.
     """
     return over_chunks(
-        "measure", _pixel_errors, _sum, [pixels, indices], palette, receipts=receipts
+        "measure", _pixel_errors, merged, [pixels, indices], palette, receipts=receipts
     )
 
 
@@ -128,26 +181,38 @@ def metrics_of(errors: npt.NDArray[np.float64], bands: int, peak: float) -> Metr
 
     Parameters
     ----------
-    errors : float64 array of shape (band + k,)
-        The sum of squared differences of each band, then the pixels of each palette entry. In one
-        array, it adds up and is kept in a file.
+    errors : float64 array of shape (2, band + k)
+        The sum of squared differences of each band, then the pixels of each palette entry; under
+        the first the largest differences, then zeros. In one array, it is kept in a file.
     bands : int
     peak : float
         See `Metrics`.
     """
-    squared, counts = errors[:bands], errors[bands:]
+    squared, counts = errors[0, :bands], errors[0, bands:]
     pixels = int(counts.sum())
     return Metrics(
         mse=float(squared.sum()) / (max(pixels, 1) * bands),
         shares=tuple((counts / max(pixels, 1)).tolist()),
         peak=peak,
         pixels=pixels,
+        band_mse=tuple((squared / max(pixels, 1)).tolist()),
+        band_max_error=tuple(errors[1, :bands].tolist()),
     )
 
 
-def _sum(parts: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    total: npt.NDArray[np.float64] = np.sum(parts, axis=0)
-    return total
+def merged(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Merge errors: the first row of each is added up, of the second the largest is taken."""
+    rows = np.stack(parts, axis=1)
+    return np.stack([rows[0].sum(axis=0), rows[1].max(axis=0)])
+
+
+def with_largest(
+    added: npt.NDArray[np.float64], largest: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Put what adds up and what does not into one array, as `merged` takes it."""
+    rows = np.zeros((2, len(added)))
+    rows[0], rows[1, : len(largest)] = added, largest
+    return rows
 
 
 def _color_errors(
@@ -157,12 +222,15 @@ def _color_errors(
     space: Space | None,
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
-    labels = np.empty((1, len(colors)), np.uint16)
-    search = prepared(entries, space, palette.penalties)
-    nearest_pixels(colors[None], ALL_VALID, *search, 0, labels)
-    squared = (colors - entries[labels[0]]) ** 2
-    pixels = np.bincount(labels[0], counts, len(palette))
-    return np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels])
+    labels = nearest_rows(colors, entries, space, palette.penalties)
+    squared = (colors - entries[labels]) ** 2
+    pixels = np.bincount(labels, counts, len(palette))
+    seen = np.nan
+    if is_rgb(palette.bands, palette.colors.dtype):
+        gaps = Oklab().project(colors) - Oklab().project(entries)[labels]
+        seen = float((np.sqrt((gaps**2).sum(axis=1)) * counts).sum())
+    added = np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels, [seen]])
+    return with_largest(added, np.sqrt(squared.max(axis=0, initial=0)))
 
 
 def _pixel_errors(
@@ -170,5 +238,6 @@ def _pixel_errors(
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
     squared, counts = np.zeros(palette.bands), np.zeros(len(palette), np.int64)
-    add_errors(pixels, indices, entries, squared, counts)
-    return np.concatenate([squared, counts])
+    largest = np.zeros(palette.bands)
+    add_errors(pixels, indices, entries, squared, counts, largest)
+    return with_largest(np.concatenate([squared, counts]), largest)

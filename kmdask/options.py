@@ -12,15 +12,16 @@ from kmdask.display import check_stretch
 from kmdask.errors import ParameterError
 from kmdask.fitting.fit import check_k
 from kmdask.fitting.refine import check_refine
-from kmdask.fitting.survey import check_pca, check_scale
+from kmdask.fitting.survey import check_pca, check_scale, check_space
 from kmdask.palette import ENTRIES
+from kmdask.smoothing import check_smooth
 from kmdask.targets import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kmdask.fitting.refine import Refine
-    from kmdask.fitting.survey import Scale
+    from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.reading.window import Window
     from kmdask.saved_palette import SavedPalette
     from kmdask.targets import Kind
@@ -32,7 +33,7 @@ DEFAULT_FORMATS = ("zarr", "tiles")
 TARGETS: tuple[Kind, ...] = ("psnr", "max_bytes", "ratio")
 """What may be given in place of k; see `kmdask.targets`."""
 
-FITTING = ("seed", "scale", "pca", "refine", "display", "stretch")
+FITTING = ("seed", "scale", "pca", "space", "refine", "display", "stretch")
 """What a fit has decided once there is a palette."""
 
 CODECS = ("zstd", "bz2")
@@ -51,6 +52,7 @@ class Options:
     nodata: float | None = None
     scale: Scale = None
     pca: int | None = None
+    space: SpaceName = "rgb"
     refine: Refine = 2
     display: Sequence[int] | None = None
     stretch: Sequence[float] | None = None
@@ -64,6 +66,7 @@ class Options:
     max_bytes: int | None = None
     ratio: float | None = None
     target_bpp: float | None = None
+    smooth: float = 0.0
 
     def __post_init__(self) -> None:
         if self.palette is None:
@@ -72,8 +75,10 @@ class Options:
             self._check_unasked()
         object.__setattr__(self, "seed", _checked_seed(self.seed))
         object.__setattr__(self, "refine", check_refine(self.refine))
+        object.__setattr__(self, "smooth", check_smooth(self.smooth))
         check_scale(self.scale)
         check_pca(self.pca)
+        check_space(self.space, self.scale, self.pca)
         check_stretch(self.stretch)
         _check_formats(self.formats)
         _check_codec(self.codec)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kmdask.connecting.client import Connection
     from kmdask.fitted import Fitted
     from kmdask.fitting.refine import Refine
-    from kmdask.fitting.survey import Scale
+    from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.places import Place
     from kmdask.progress import Progress
     from kmdask.reading.raster import Raster
@@ -49,6 +49,7 @@ def fit(
     nodata: float | None = None,
     scale: Scale = None,
     pca: int | None = None,
+    space: SpaceName = "rgb",
     refine: Refine = 2,
     display: Sequence[int] | None = None,
     stretch: Sequence[float] | None = None,
@@ -73,7 +74,7 @@ def fit(
         Number of colours, from 1 to 65,536.
     out : str or path-like, optional
         The file to write it to, a path or a URL. By default it is not written.
-    seed, bands, nodata, scale, pca, refine, display, stretch : optional
+    seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
         As for `kmdask.compress`.
     window : sequence of int or rasterio.windows.Window, optional
         The region to fit to, the same of each image.
@@ -109,6 +110,7 @@ def fit(
         nodata=nodata,
         scale=scale,
         pca=pca,
+        space=space,
         refine=refine,
         display=display,
         stretch=stretch,
@@ -204,6 +206,9 @@ def fit_rasters(
         trial = fit_asked(counted, options, estimator, Stored(counted, display, options, run))
         stages.pixels = pixels
         fitted = counted.fitted(trial, display)
+        if options.smooth:
+            # Pixels of one colour may get several entries.
+            fitted = replace(fitted, metrics=None)
     if plan.units is not None and options.refine != 0:
         with stages("refine"):
             centers = counted.refined(trial, options.refine, run)

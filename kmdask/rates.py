@@ -52,6 +52,9 @@ class Point:
     seconds: float = field(default=0.0, compare=False)
     """Wall time of the fit; no part of comparisons."""
 
+    delta_e: float | None = None
+    """Mean ΔEOK, how large the error looks, of three bands of 8 bits; else None. See `Metrics`."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -96,7 +99,8 @@ class Sweep:
     """Pixels of the sampled chunks, those that are missing among them; 0 without a sample."""
 
     points: tuple[Point, ...]
-    """A point for each number of colours, ascending. The error never rises from one to the next."""
+    """A point for each number of colours, ascending. From one to the next the error never rises:
+    `Point.mse`, or `Point.delta_e` where colours are compared in OKLab."""
 
     @property
     def knee(self) -> Point:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from kmdask.errors import without_secrets
+from kmdask.metrics import entropy_of
 from kmdask.report import Report, versions
 from kmdask.writing.store import Header
 
@@ -30,6 +32,7 @@ def header_of(raster: Raster, fitted: Fitted, options: Options) -> Header:
             **(options.to_dict() if given is None else given.options),
             "space": space,
             "shared": given is not None,
+            "smooth": options.smooth,
         },
     )
 
@@ -59,6 +62,7 @@ def report_of(
         mse=metrics.mse,
         peak=metrics.peak,
         psnr=metrics.psnr,
+        delta_e=metrics.delta_e,
         shares=metrics.shares,
         sizes=sizes,
         seconds=seconds,
@@ -67,5 +71,10 @@ def report_of(
         dashboard=dashboard,
         palette=None if options.palette is None else options.palette.origin,
         window=options.window,
+        band_mse=metrics.band_mse,
+        band_max_error=metrics.band_max_error,
+        ssim=metrics.ssim,
+        entropy=entropy_of(metrics.shares, metrics.pixels / math.prod(raster.shape)),
         asked=options.asked,
+        smooth=options.smooth,
     )

@@ -101,6 +101,33 @@ class Report:
     asked: dict[str, Any] | None = None
     """What was asked for in place of `k`, as ``{"psnr": 35.0}``; None if `k` or a palette was."""
 
+    band_mse: tuple[float, ...] | None = None
+    """Mean squared error of each band. This and what follows is None in bundles that were written
+    before it was looked for."""
+
+    band_max_error: tuple[float, ...] | None = None
+    """The largest absolute error of each band."""
+
+    ssim: float | None = None
+    """Mean structural similarity, from -1 to 1, of 1 where the image is exact: over all windows of
+    7 x 7 valid pixels and all bands, relative to `peak`. None if it was not asked for, there is no
+    such window, or `peak` is 0. Defined in `kmdask.similarity`."""
+
+    entropy: float | None = None
+    """Entropy of the indices in bits per pixel, that of invalid ones among them."""
+
+    delta_e: float | None = None
+    """Mean ΔEOK, how large the error looks, of three bands of 8 bits whose colours were counted,
+    without `smooth`; else None. See `Metrics`."""
+
+    smooth: float = 0.0
+    """How much error pixels took for fewer bytes; see `kmdask.compress`."""
+
+    @property
+    def max_error(self) -> float | None:
+        """The largest absolute error of any band of any valid pixel."""
+        return None if self.band_max_error is None else max(self.band_max_error)
+
     @property
     def ratio_source(self) -> float:
         """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""
@@ -134,6 +161,7 @@ class Report:
         return {
             **asdict(self),
             "psnr": self.psnr if math.isfinite(self.psnr) else None,
+            "max_error": self.max_error,
             "ratio_source": self.ratio_source,
             "ratio_raw": self.ratio_raw,
             "bits_per_pixel": self.bits_per_pixel,
@@ -147,12 +175,13 @@ class Report:
     def from_json(cls, content: bytes) -> Report:
         """Rebuild from the result of `to_json`."""
         fields = json.loads(content)
-        for derived in ("ratio_source", "ratio_raw", "bits_per_pixel", OWN):
+        for derived in ("max_error", "ratio_source", "ratio_raw", "bits_per_pixel", OWN):
             fields.pop(derived, None)
         fields["shape"] = tuple(fields["shape"])
         fields["shares"] = tuple(fields["shares"])
-        window = fields.get("window")
-        fields["window"] = None if window is None else tuple(window)
+        for name in ("window", "band_mse", "band_max_error"):
+            values = fields.get(name)
+            fields[name] = None if values is None else tuple(values)
         fields["psnr"] = math.inf if fields["psnr"] is None else fields["psnr"]
         return cls(**fields)
 

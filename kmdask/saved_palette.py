@@ -203,8 +203,8 @@ class SavedPalette:
             path=path,
         )
         display.rgb(saved.palette, saved.numbers)
-        if space is not None and len(space.matrix) != saved.palette.bands:
-            raise ValueError(f"the space has {len(space.matrix)} bands")
+        if space is not None:
+            space.check(saved.palette.bands, colors.dtype)
         return saved
 
     def write(self, path: str | os.PathLike[str] | Place, *, overwrite: bool = False) -> None:
@@ -261,7 +261,7 @@ class SavedPalette:
     @classmethod
     def _of_bundle(cls, place: Place) -> SavedPalette:
         image, (_, _, header) = CompressedImage.read(place), store.read_arrays(place)
-        options = dict(header.options)
+        options = {name: value for name, value in header.options.items() if name != "smooth"}
         if "space" not in options:
             msg = (
                 f"the bundle {str(place)!r} does not say where its colours are compared; compress "

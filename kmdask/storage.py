@@ -133,6 +133,18 @@ def upload(source: Path, place: Place) -> None:
             place.fs.put_file(str(source), place.path)
 
 
+def download(place: Place, folder: Path) -> None:
+    """Copy a folder with all that is in it to a new one of this machine."""
+    if isinstance(place, Path):
+        shutil.copytree(place, folder)
+        return
+    with reaching(place):
+        found = sorted(files(place))
+        for name in found:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        place.fs.get([f"{place.path}/{name}" for name in found], [str(folder / n) for n in found])
+
+
 def check_free(path: Place, *, overwrite: bool) -> None:
     """Raise an `OutputExistsError` if there is a folder, or a file that is not to be replaced."""
     with writing(path):

@@ -82,8 +82,14 @@ class Stored:
         counted, metrics = self.counted, trial.metrics
         shares = counted.shares(metrics)
         lengths = -np.log2(np.where(shares > 0, shares, 1.0))
-        space, codec = counted.survey.space, self.options.codec
-        pieces = measured(counted.sample, trial.palette, space, lengths, codec=codec)
+        pieces = measured(
+            counted.sample,
+            trial.palette,
+            counted.survey.space,
+            lengths,
+            codec=self.options.codec,
+            smooth=self.options.smooth,
+        )
         taken, bits = np.array(dask.compute(*self.run(*pieces)), np.float64).T
         height, width = counted.rasters[0].shape
         chunks = ceil_div(height, CHUNK) * ceil_div(width, CHUNK)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from kmdask.connecting.client import Connection
     from kmdask.fitting.refine import Refine
-    from kmdask.fitting.survey import Scale
+    from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.opening import Opened
     from kmdask.stored import Estimate
 
@@ -45,6 +45,7 @@ def sweep(
     nodata: float | None = None,
     scale: Scale = None,
     pca: int | None = None,
+    space: SpaceName = "rgb",
     refine: Refine = 0,
     window: Sequence[int] | None = None,
     codec: str = "zstd",
@@ -60,8 +61,9 @@ def sweep(
     only the seconds tell runs apart.
 
     Each palette is the better of two: the one that ``kmdask.compress(path, k)`` would find, and one
-    grown from the palette before. So the error never rises with k. Where colours are counted one by
-    one, up to three bands of 8 bits, it is exact, and at most the one in the report of that run.
+    grown from the palette before. So the error never rises with k: the mean squared error, or in
+    OKLab the mean ΔEOK. Where colours are counted one by one, up to three bands of 8 bits, it is
+    exact, and at most the one in the report of that run.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def sweep(
         As for `kmdask.compress`.
     ks : iterable of int, default (2, 4, 8, 16, 32, 64, 128, 256)
         Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order.
-    seed, bands, nodata, scale, pca : optional
+    seed, bands, nodata, scale, pca, space : optional
         As for `kmdask.compress`.
     refine : int or "converge", default 0
         Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each
@@ -116,6 +118,7 @@ def sweep(
         nodata=nodata,
         scale=scale,
         pca=pca,
+        space=space,
         refine=refine,
         codec=codec,
         window=check_window(window),
@@ -152,6 +155,7 @@ def sweep(
             stored_error=None if size is None else size.error,
             sample_bytes=None if size is None else size.sampled,
             seconds=seconds,
+            delta_e=trial.metrics.delta_e,
         )
         for (trial, seconds), size in zip(trials, taken, strict=True)
     )
@@ -165,7 +169,11 @@ def sweep(
         exact=colors.exact,
         peak=colors.high - colors.low,
         seed=options.seed,
-        options={**options.to_dict(), "window": options.window and [*options.window]},
+        options={
+            **options.to_dict(),
+            "space": options.space,
+            "window": options.window and [*options.window],
+        },
         codec=options.codec,
         sample_pixels=sum(math.prod(pixels.shape[:2]) for pixels, _ in counted.sample),
         points=points,

@@ -170,6 +170,22 @@ def test_index_bytes(tmp_path, scene, benchmark_of):
     assert found["kmdask, zarr"]["times_zarr"] == 1
 
 
+def test_smooth(tmp_path, scene, holes, write_raster, benchmark_of):
+    smooth = benchmark_of("smooth")
+    valid = holes(90, 120)
+    image = write_raster(tmp_path / "a.tif", scene(90, 120), mask=np.uint8(255) * valid)
+    (part,) = parts = smooth.parts_of(image, 4, None)
+    base, some, searched = smooth.measure(parts, 5, (0.0, 0.5), loss=0.03)
+    palette = kmdask.fit_palette(kmdask.count_colors(*part), 5).colors
+    pixels = scene(90, 120)[valid][:, None]
+    assert base["psnr"] == pytest.approx(brute_psnr(pixels, palette))
+    assert base["loss"] == base["saved_zstd"] == base["saved_bz2"] == 0
+    assert min(some["saved_zstd"], some["saved_bz2"], some["loss"]) > 0
+    assert 0 < searched["loss"] <= searched["at_loss"] == 0.03
+    more = smooth.measured(parts, kmdask.Palette(palette), 1.02 * searched["smooth"])
+    assert base["psnr"] - more["psnr"] > 0.03
+
+
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_growth_and_startup(tmp_path, scene, write_raster, read_raster, benchmark_of, monkeypatch):

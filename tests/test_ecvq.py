@@ -17,10 +17,11 @@ from kmdask.cli import main
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError
 from kmdask.fitting.ecvq import Descent, Entries
-from kmdask.fitting.space import Space
+from kmdask.fitting.space import LinearSpace
 from kmdask.kernels import colors as kernels
 from kmdask.options import Options
 from kmdask.palette import Palette
+from kmdask.smoothing import spacing
 
 
 def nearest(X, centers, penalties):
@@ -79,8 +80,8 @@ def test_encoding_is_brute_force(data):
     # By the search, by the search in a space, and by the table if it is worth its time.
     found = [
         encode(lazy.astype(np.uint16), palette),
-        encode(lazy, palette, space=Space((1.0,) * bands)),
-        encode(lazy, palette, space=Space((1.0,) * bands, tuple(map(tuple, np.eye(bands))))),
+        encode(lazy, palette, space=LinearSpace((1.0,) * bands)),
+        encode(lazy, palette, space=LinearSpace((1.0,) * bands, tuple(map(tuple, np.eye(bands))))),
     ]
     for indices in found:
         np.testing.assert_array_equal(indices.compute(), expected)
@@ -193,13 +194,15 @@ def test_less_error_than_plain_palettes_of_the_rate(compress, tmp_path):
 # compress
 
 
-@pytest.mark.parametrize("kind", ["counted", "scaled", "cells", "components"])
+@pytest.mark.parametrize("kind", ["counted", "scaled", "oklab", "cells", "components"])
 def test_compress(compress, client, holes, tmp_path, kind):
     pixels = cloud(60, 80)
     pixels[~holes(60, 80)] = 255
     options = {"formats": ("zarr",), "nodata": 255}
     if kind == "scaled":
         options["scale"] = (1.0, 0.5, 2.0)
+    if kind == "oklab":
+        options["space"] = "oklab"
     if kind in {"cells", "components"}:
         pixels = np.concatenate([pixels, pixels[:, :, :1]], axis=2).astype(np.uint16)
         options |= {"refine": 1, "pca": 2 if kind == "components" else None}
@@ -209,9 +212,9 @@ def test_compress(compress, client, holes, tmp_path, kind):
     assert report.asked == {"target_bpp": 2.5}
     assert report.k == 32 >= report.k_used
     got = entropy_of(indices[valid])
-    assert got <= (2.5 if kind in {"counted", "scaled"} else 2.7)
+    assert got <= (2.5 if kind in {"counted", "scaled", "oklab"} else 2.7)
     assert got > 2.3
-    if kind in {"counted", "scaled"}:
+    if kind in {"counted", "scaled", "oklab"}:
         assert report.attained == pytest.approx(got)
     assert not kmdask.verify(image.path, client=client)
     # The rule is in the bundle: what is encoded with its palette is encoded alike.
@@ -227,6 +230,24 @@ def test_compress(compress, client, holes, tmp_path, kind):
         chunked = da.from_array(pixels, chunks=(32, 33, 3))
         same = compress(chunked, 32, tmp_path / "c.kmdask", target_bpp=2.5, **options)
         assert contents(same.path) == contents(image.path)
+
+
+def test_smoothed_by_the_rule_and_measured_so(compress, tmp_path):
+    pixels = cloud(60, 80)
+    options = {"target_bpp": 2.5, "formats": ("zarr",), "smooth": 0.3}
+    image = compress(pixels, 32, tmp_path / "a.kmdask", **options)
+    # What a pixel takes costs it no more than is allowed, with what is added.
+    palette, indices = image.palette, image.indices.compute()
+    costs = ((pixels[..., None, :].astype(float) - palette.colors) ** 2).sum(axis=-1)
+    costs += palette.penalties
+    taken = np.take_along_axis(costs, indices[..., None].astype(int), axis=-1)[..., 0]
+    gap = taken - costs.min(axis=-1)
+    assert 0 < gap.max() <= 0.3 * spacing(palette) * (1 + 1e-9)
+    # Sizes are met with what smoothing makes of the indices.
+    options = {"formats": ("zarr",), "smooth": 0.3}
+    image = compress(pixels, out=tmp_path / "b.kmdask", max_bytes=7000, **options)
+    more = compress(pixels, image.report.k + 1, tmp_path / "c.kmdask", **options)
+    assert image.report.attained <= 7000 < more.report.sizes["zarr"]
 
 
 def test_few_bits_are_needed_or_none_starves(compress, tmp_path):

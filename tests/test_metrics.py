@@ -9,9 +9,9 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from kmdask import Metrics, Palette, count_colors, encode, measure
+from kmdask import Metrics, Palette, count_colors, decode, encode, measure
 from kmdask.fitting import colors
-from kmdask.fitting.space import Space
+from kmdask.fitting.space import LinearSpace
 from kmdask.metrics import metrics_of, pixel_errors
 
 
@@ -40,6 +40,9 @@ def test_metrics_equal_brute_force(monkeypatch, scene, holes, bands, masked, row
 
     mse, shares = brute(pixels, valid, palette)
     assert measured.mse == pytest.approx(mse, rel=1e-12)
+    gaps = pixels.astype(float) - decode(encode(da.from_array(pixels), palette), palette).compute()
+    assert measured.band_mse == pytest.approx((gaps[valid] ** 2).mean(axis=0), rel=1e-12)
+    assert measured.band_max_error == tuple(abs(gaps[valid]).max(axis=0))
     assert measured.psnr == pytest.approx(10 * math.log10(255**2 / mse), rel=1e-12)
     np.testing.assert_allclose(measured.shares, shares, rtol=1e-12, atol=0)
 
@@ -60,7 +63,7 @@ def test_exact_images_have_infinite_psnr():
     palette = Palette(np.array([[3, 2, 1]], np.uint8))
     image = da.from_array(np.full((4, 5, 3), [3, 2, 1], np.uint8))
     measured = measure(count_colors(image), palette)
-    assert measured == Metrics(mse=0.0, shares=(1.0,))
+    assert measured == Metrics(mse=0.0, shares=(1.0,), delta_e=0.0)
     assert measured.psnr == math.inf
     assert type(measured.mse) is float
 
@@ -88,20 +91,24 @@ def test_errors_of_pixels_equal_brute_force(scene, holes, dtype, k, masked):
     squared = (values[:, None] - entries) ** 2
     labels = squared.sum(axis=2).argmin(axis=1)
     expected = ((values - entries[labels]) ** 2).sum(axis=0)
-    np.testing.assert_allclose(errors[:4], expected, rtol=1e-12)
+    np.testing.assert_allclose(errors[0, :4], expected, rtol=1e-12)
     counts = np.bincount(labels, minlength=len(palette))
-    np.testing.assert_array_equal(errors[4:], counts)
+    np.testing.assert_array_equal(errors[0, 4:], counts)
 
     measured = metrics_of(errors, 4, peak=1000.0)
     assert measured.mse == pytest.approx(expected.sum() / flat.size, rel=1e-12)
     assert measured.psnr == pytest.approx(10 * math.log10(1e6 / measured.mse))
+    assert measured.band_mse == pytest.approx(expected / len(flat), rel=1e-12)
+    assert measured.band_max_error == pytest.approx(
+        abs(values - entries[labels]).max(axis=0), rel=1e-12
+    )
     np.testing.assert_allclose(measured.shares, counts / counts.sum())
 
 
 def test_errors_are_those_of_the_bands_wherever_the_nearest_was_looked_for(scene):
     pixels = scene(20, 30)
     palette = Palette(pixels[::7, 3])
-    space = Space((0.01, 1.0, 1.0))
+    space = LinearSpace((0.01, 1.0, 1.0))
     measured = measure(count_colors(da.from_array(pixels)), palette, space=space)
     values, entries = pixels.reshape(-1, 3).astype(float), palette.colors.astype(float)
     labels = (((values[:, None] - entries) * space.scale) ** 2).sum(axis=2).argmin(axis=1)

@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 
 import kmdask
 from kmdask import Palette, ParameterError, decode, encode
-from kmdask.fitting.space import Space
+from kmdask.fitting.space import LinearSpace
 
 chunks = st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple)
 
@@ -309,8 +309,8 @@ def test_the_nearest_entry_in_a_space(dtype):
     pixels = values_of(dtype, (20, 23, 3))
     palette = Palette(np.unique(values_of(dtype, (9, 3), seed=1), axis=0))
     for space in [
-        Space((1.0, 0.25, 4.0)),
-        Space((0.5, 1.0, 2.0), ((0.5, 0.25, 1.0), (1.0, -0.5, 0.0))),
+        LinearSpace((1.0, 0.25, 4.0)),
+        LinearSpace((0.5, 1.0, 2.0), ((0.5, 0.25, 1.0), (1.0, -0.5, 0.0))),
     ]:
         features = pixels.reshape(-1, 3).astype(float) @ space.matrix
         entries = palette.colors.astype(float) @ space.matrix

@@ -15,13 +15,13 @@ from kmdask import ParameterError, count_colors, fit_palette
 from kmdask.fitting import refine
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import check_refine, refine_centers
-from kmdask.fitting.space import Space
+from kmdask.fitting.space import LinearSpace
 
 chunks = st.lists(st.integers(1, 19), min_size=1, max_size=3).map(tuple)
 SPACES = {
     "bands": None,
-    "scaled": Space((1.0, 0.25, 3.0, 2.0)),
-    "projected": Space((1.0, 0.5, 1.0, 1.0), ((0.5, 0.5, 0.5, 0.5), (0.7, -0.1, 0.0, -0.7))),
+    "scaled": LinearSpace((1.0, 0.25, 3.0, 2.0)),
+    "projected": LinearSpace((1.0, 0.5, 1.0, 1.0), ((0.5, 0.5, 0.5, 0.5), (0.7, -0.1, 0.0, -0.7))),
 }
 
 

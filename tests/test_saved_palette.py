@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
 import kmdask
-from kmdask import Band, Display, Palette, SavedPalette, Space
+from kmdask import Band, Display, LinearSpace, Palette, SavedPalette
 from kmdask.cli import main
 from kmdask.errors import (
     BundleError,
@@ -92,7 +92,7 @@ def test_every_digit_is_kept(tmp_path, dtype):
     one = saved(
         dtype,
         bands=2,
-        space=Space((1 / 3, 0.1), ((0.1, 0.7), (1e-17, -1.0))),
+        space=LinearSpace((1 / 3, 0.1), ((0.1, 0.7), (1e-17, -1.0))),
         options={"scale": "std", "pca": 2, "refine": "converge"},
         sources=("é.tif", "b.tif"),
         seed=5,

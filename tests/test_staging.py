@@ -29,7 +29,7 @@ from kmdask import (
 from kmdask.bands import Band
 from kmdask.display import Display
 from kmdask.fitted import Fitted
-from kmdask.fitting.space import Space
+from kmdask.fitting.space import LinearSpace
 from kmdask.metrics import Metrics
 from kmdask.options import Options
 from kmdask.pipeline import request
@@ -46,7 +46,7 @@ FITTED = Fitted(
     k=5,
     display=DISPLAY,
     masked=True,
-    space=Space((0.1, 1 / 3, 2e-9), ((1.0, 0.5, -1e-9), (0.0, 1 / 7, 5.0))),
+    space=LinearSpace((0.1, 1 / 3, 2e-9), ((1.0, 0.5, -1e-9), (0.0, 1 / 7, 5.0))),
     colors=7,
     exact=False,
     peak=1 / 3,

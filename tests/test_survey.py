@@ -10,7 +10,7 @@ from kmdask import ParameterError, count_colors, encode, fit_palette
 from kmdask.fitting.cells import CellCounter
 from kmdask.fitting.colors import ColorCounter
 from kmdask.fitting.look import Look
-from kmdask.fitting.space import Space, project
+from kmdask.fitting.space import LinearSpace, project
 from kmdask.fitting.survey import principal_axes, survey
 
 
@@ -39,11 +39,11 @@ def test_a_space_is_a_linear_map():
     rng = np.random.default_rng(0)
     values, components = rng.normal(size=(50, 4)), rng.normal(size=(2, 4))
     scale = np.array([1.0, 0.5, 2.0, 3.0])
-    space = Space(tuple(scale.tolist()), tuple(map(tuple, components.tolist())))
+    space = LinearSpace(tuple(scale.tolist()), tuple(map(tuple, components.tolist())))
     np.testing.assert_allclose(space.project(values), (values * scale) @ components.T)
     np.testing.assert_allclose(space.matrix, np.diag(scale) @ components.T)
     assert len(space) == 2
-    plain = Space(tuple(scale.tolist()))
+    plain = LinearSpace(tuple(scale.tolist()))
     np.testing.assert_array_equal(plain.project(values), values * scale)
     assert len(plain) == 4
     rows = da.from_array(values, chunks=(13, 4))
@@ -61,7 +61,7 @@ def test_by_default_bands_are_as_they_are(lazy):
 
 @pytest.mark.parametrize("scale", [[1, 2, 0.5, 3], (1, 2, 0.5, 3), np.array([1, 2, 0.5, 3])])
 def test_factors(lazy, scale):
-    assert survey(lazy, scale=scale).space == Space((1.0, 2.0, 0.5, 3.0))
+    assert survey(lazy, scale=scale).space == LinearSpace((1.0, 2.0, 0.5, 3.0))
 
 
 def test_reciprocal_deviations(pixels, lazy):
@@ -104,7 +104,7 @@ def test_few_bands_of_8_bits_are_counted(scene):
     assert survey(image).units is None
     weighted = survey(image, scale=[1, 1, 2])
     assert isinstance(weighted.counter, ColorCounter)
-    assert weighted.space == Space((1.0, 1.0, 2.0))
+    assert weighted.space == LinearSpace((1.0, 1.0, 2.0))
     deviations = survey(image, scale="std", pca=2)
     assert isinstance(deviations.counter, ColorCounter)
     assert len(deviations.space) == 2

@@ -120,7 +120,8 @@ def test_refined_points_are_over_all_pixels(sweep, compress, deep, tmp_path):
     assert first.bits_per_pixel == pytest.approx(
         entropy(kmdask.open(tmp_path / "a.kmdask").indices.compute())
     )
-    assert table.options == {"scale": "std", "pca": None, "refine": 1, "window": None}
+    expected = {"scale": "std", "pca": None, "refine": 1, "space": "rgb", "window": None}
+    assert table.options == expected
 
 
 def test_cells_are_an_estimate_and_said_to_be(sweep, compress, deep, tmp_path):

@@ -77,6 +77,16 @@ class WeightedColors:
     def __len__(self) -> int:
         return int(self.colors.shape[0])
 
+    @property
+    def bands(self) -> int:
+        """Number of bands of a colour."""
+        return int(self.colors.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the pixels as far as it is known: uint8 (counted) or float64 (cells)."""
+        return np.dtype(np.uint8 if self.exact else np.float64)
+
 
 class Counter(Protocol):
     """A way from pixels to weighted colours, in two steps: one pass, and what is made of it."""

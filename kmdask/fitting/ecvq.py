@@ -30,7 +30,7 @@ from scipy.special import entr
 from kmdask.fitting.kmeans_blocks import threads_here
 from kmdask.fitting.lloyd import Steps
 from kmdask.fitting.seeding import bin_blocks
-from kmdask.fitting.space import project
+from kmdask.fitting.space import LinearSpace, project
 from kmdask.graphs import block_names
 from kmdask.kernels import lloyd as kernels
 
@@ -237,9 +237,9 @@ def rated_centers(
     found: Rated | None = dask.compute(searched)[0]
     if found is None or space is None:
         return found
-    if not space.components:
-        return Rated(found.centers / space.scale, found.penalties)
-    return _in_bands(found, colors, space)
+    if isinstance(space, LinearSpace) and space.components:
+        return _in_bands(found, colors, space)
+    return Rated(space.in_bands(found.centers, colors), found.penalties)
 
 
 def _reach(cells: Cells, start: Floats, rate: float) -> Rated | None:

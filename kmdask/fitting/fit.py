@@ -14,7 +14,6 @@ from kmdask.fitting.kmeans_blocks import Blocks
 from kmdask.fitting.refine import Refine, check_refine, refine_centers
 from kmdask.fitting.seeding import best_start, grown_start
 from kmdask.fitting.space import project
-from kmdask.kernels import lloyd as kernels
 from kmdask.palette import ENTRIES, Palette
 
 if TYPE_CHECKING:
@@ -92,14 +91,14 @@ def fit_palette(
     Palette(['#010101', '#fafafa'])
     """
     k, steps = check_k(k), check_refine(refine)
+    if space is not None:
+        space.check(colors.bands, colors.dtype)
     centers = fit_centers(
         colors, k, seed=seed, estimator=estimator, pixels=pixels, mask=mask, space=space
     )
     if pixels is not None and not colors.exact and steps:
         centers = refine_centers(pixels, mask, centers, space=space, steps=refine)
-    if pixels is not None:
-        return Palette.from_centers(centers, pixels.dtype)
-    return Palette.from_centers(centers, np.dtype(np.uint8 if colors.exact else np.float64))
+    return Palette.from_centers(centers, colors.dtype if pixels is None else pixels.dtype)
 
 
 def fit_centers(
@@ -159,18 +158,8 @@ def _joined(features: da.Array, weights: da.Array) -> tuple[da.Array, da.Array]:
 def _in_bands(
     centers: npt.NDArray[np.floating[Any]], colors: WeightedColors, space: Space | None
 ) -> npt.NDArray[np.float64]:
-    """Undo a scale; of components take the mean, in the bands, of the colours nearest to each."""
-    if space is None:
-        return np.asarray(centers, np.float64)
-    if not space.components:
-        return np.asarray(centers, np.float64) / space.scale
-    rows, counts = dask.compute(colors.colors, colors.counts)
-    labels, _ = kernels.nearest(space.project(rows), np.array(centers, np.float64))
-    weights = np.bincount(labels, counts, len(centers))
-    sums = [np.bincount(labels, counts * band, len(centers)) for band in rows.T]
-    found = weights > 0
-    means: npt.NDArray[np.float64] = np.stack(sums, axis=1)[found] / weights[found, None]
-    return means
+    found = np.asarray(centers, np.float64)
+    return found if space is None else space.in_bands(found, colors)
 
 
 def check_k(k: object) -> int:

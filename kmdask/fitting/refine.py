@@ -17,6 +17,7 @@ from kmdask.errors import ParameterError
 from kmdask.fitting.cells import Units
 from kmdask.fitting.look import first_look
 from kmdask.fitting.search import prepared
+from kmdask.fitting.space import LinearSpace
 from kmdask.graphs import over_chunks
 from kmdask.kernels.nearest import moments_of_pixels
 from kmdask.pixels import checked, valid_or_all
@@ -73,8 +74,9 @@ def refine_centers(
     mask : dask array of shape (y, x), optional
         0 where a pixel is invalid.
     centers : float64 array of shape (k, band)
-    space : Space, optional
-        Where distances are measured.
+    space : LinearSpace, optional
+        Where distances are measured. (In others the mean of pixels is not that of their features;
+        they are for pixels whose colours are counted, which need no further steps.)
     steps : int or "converge", default 2
         How many; "converge" goes on until a step gains less than a ten-thousandth of the error.
     units : Units, optional
@@ -86,12 +88,18 @@ def refine_centers(
     -------
     float64 array of shape (k, band)
 
+    Raises
+    ------
+    ParameterError
+        If the arrays are not as said, or the space is no linear one of their bands.
+
     References
     ----------
     S. Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory
     28 (1982) 129-137.
     """
     pixels, mask = checked(pixels, mask)
+    check_linear(space)
     if units is None:
         height, width = map(int, pixels.shape[:2])
         units = Units.of(first_look(pixels, mask).values, pixels.dtype, height * width)
@@ -115,10 +123,11 @@ def refine_images(
     they stay what they are.
     """
     images = [checked(*image) for image in images]
+    linear = check_linear(space)
     least = np.inf
     for _ in range(MOST_STEPS if steps == "converge" else steps):
         passes = [
-            over_chunks("refine", _step, _merge, image, centers, penalties, (space, units))
+            over_chunks("refine", _step, _merge, image, centers, penalties, (linear, units))
             for image in images
         ]
         parts = run(*(part for one in passes for part in one))[::2]
@@ -142,12 +151,23 @@ def check_refine(steps: object) -> Refine:
     return int(steps)
 
 
+def check_linear(space: Space | None) -> LinearSpace | None:
+    """Return a space in which means are those of the bands; raise a `ParameterError` for others."""
+    if space is None or isinstance(space, LinearSpace):
+        return space
+    msg = (
+        f"steps over all pixels are for the bands as they are or a LinearSpace; got {space!r}, for "
+        "which colours are counted and fit_palette alone finds the best centres"
+    )
+    raise ParameterError(msg)
+
+
 def _step(
     pixels: npt.NDArray[Any],
     mask: npt.NDArray[np.uint8] | None,
     centers: npt.NDArray[np.float64],
     penalties: npt.NDArray[np.float64] | None,
-    terms: tuple[Space | None, Units],
+    terms: tuple[LinearSpace | None, Units],
 ) -> Moments:
     space, units = terms
     sums, counts = np.zeros(centers.shape, np.int64), np.zeros(len(centers), np.int64)

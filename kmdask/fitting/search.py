@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kmdask.kernels.nearest import Search, search_of
+from kmdask.fitting.space import LinearSpace
+from kmdask.kernels.nearest import Search, nearest_pixels, search_of
+from kmdask.pixels import ALL_VALID
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,9 +23,38 @@ KEPT = 4
 _preparing = threading.Lock()
 
 
-def prepared(
+def nearest_rows(
+    rows: npt.NDArray[Any],
     centers: npt.NDArray[np.float64],
     space: Space | None,
+    penalties: npt.NDArray[np.float64] | None = None,
+) -> npt.NDArray[np.uint16]:
+    """Find the nearest of some centres for rows of bands: the lowest index of equals.
+
+    Parameters
+    ----------
+    rows : array of shape (n, band)
+        Near rows are near colours, or it is slow.
+    centers : float64 array of shape (k, band)
+    space : Space, optional
+        Where distances are measured.
+    penalties : float64 array of shape (k,), optional
+        What is added to each squared distance.
+
+    Returns
+    -------
+    uint16 array of shape (n,)
+    """
+    if not (space is None or isinstance(space, LinearSpace)):
+        rows, centers, space = space.project(rows), space.project(centers), None
+    labels = np.empty(len(rows), np.uint16)
+    nearest_pixels(rows[None], ALL_VALID, *prepared(centers, space, penalties), 0, labels[None])
+    return labels
+
+
+def prepared(
+    centers: npt.NDArray[np.float64],
+    space: LinearSpace | None,
     penalties: npt.NDArray[np.float64] | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Search]:
     """Prepare the search for the nearest of some centres, once in each process.
@@ -31,7 +62,7 @@ def prepared(
     Parameters
     ----------
     centers : float64 array of shape (k, band)
-    space : Space, optional
+    space : LinearSpace, optional
         Where distances are measured.
     penalties : float64 array of shape (k,), optional
         What is added to each squared distance. Its root is a feature more, of which pixels have 0.
@@ -49,7 +80,7 @@ def prepared(
 
 @lru_cache(maxsize=KEPT)
 def _prepare(
-    centers: bytes, shape: tuple[int, int], space: Space | None, penalties: bytes | None
+    centers: bytes, shape: tuple[int, int], space: LinearSpace | None, penalties: bytes | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Search]:
     rows = np.frombuffer(centers, np.float64).reshape(shape)
     scale = np.ones(shape[1]) if space is None else np.array(space.scale, np.float64)

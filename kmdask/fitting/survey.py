@@ -13,7 +13,7 @@ from kmdask.errors import EmptyImageError, ParameterError
 from kmdask.fitting.cells import AXES, CellCounter, Grid, Units
 from kmdask.fitting.colors import ColorCounter, Counter, WeightedColors
 from kmdask.fitting.look import Look, first_look
-from kmdask.fitting.space import Space, product, project
+from kmdask.fitting.space import LinearSpace, Oklab, Space, product, project
 from kmdask.pixels import checked, countable
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from kmdask.fitting.look import Window
 
 Scale: TypeAlias = "Literal['std'] | Sequence[float] | None"
+SpaceName: TypeAlias = "Literal['rgb', 'oklab']"
+
+SPACES = ("rgb", "oklab")
 
 DIGITS = 9
 """Digits of principal axes that are kept: the last ones depend on the threads of the library."""
@@ -61,7 +64,8 @@ def count_colors(
         0 where a pixel is invalid and not counted. By default every pixel is valid, but for those
         that are not finite.
     space : Space, optional
-        Where distances are going to be measured: cells are long where that does no harm.
+        Where distances are going to be measured: cells are long where that does no harm. Of no
+        effect where colours are counted one by one.
 
     Returns
     -------
@@ -86,6 +90,8 @@ def count_colors(
     array([1, 2])
     """
     pixels, mask = checked(pixels, mask)
+    if space is not None:
+        space.check(int(pixels.shape[2]), pixels.dtype)
     counter: Counter = ColorCounter(int(pixels.shape[2]))
     if not countable(pixels):
         height, width = map(int, pixels.shape[:2])
@@ -100,6 +106,7 @@ def survey(
     *,
     scale: Scale = None,
     pca: int | None = None,
+    space: SpaceName = "rgb",
     window: Window | None = None,
 ) -> Survey:
     """Decide how the colours of an image are taken, and where distances are measured.
@@ -114,6 +121,8 @@ def survey(
         deviation.
     pca : int, optional
         Number of principal components, of the weighted bands, to measure distances between.
+    space : {"rgb", "oklab"}, default "rgb"
+        Whether distances are those of the bands, or of three bands of 8 bits those in `Oklab`.
     window : callable, optional
         See `kmdask.fitting.look.first_look`.
 
@@ -128,7 +137,7 @@ def survey(
     EmptyImageError
         If no pixel is valid.
     """
-    return survey_images([(pixels, mask, window)], scale=scale, pca=pca)
+    return survey_images([(pixels, mask, window)], scale=scale, pca=pca, space=space)
 
 
 def survey_images(
@@ -136,6 +145,7 @@ def survey_images(
     *,
     scale: Scale = None,
     pca: int | None = None,
+    space: SpaceName = "rgb",
 ) -> Survey:
     """Do so for several images of the same bands at once; see `survey`."""
     images = [(*checked(pixels, mask), window) for pixels, mask, window in images]
@@ -143,12 +153,17 @@ def survey_images(
     bands = int(first.shape[2])
     check_scale(scale, bands)
     check_pca(pca, bands)
+    check_space(space, scale, pca)
+    if space == "oklab":
+        perceived = Oklab()
+        perceived.check(bands, first.dtype)
+        return Survey(ColorCounter(bands), perceived)
     if countable(first) and pca is None and (scale is None or not isinstance(scale, str)):
-        return Survey(ColorCounter(bands), None if scale is None else Space(tuple(scale)))
+        return Survey(ColorCounter(bands), None if scale is None else LinearSpace(tuple(scale)))
     look = _look(images)
-    space = _space(look, scale, pca)
+    linear = _space(look, scale, pca)
     pixels = sum(int(image[0].shape[0] * image[0].shape[1]) for image in images)
-    return Survey(_counter(first, look, space, pixels), space)
+    return Survey(_counter(first, look, linear, pixels), linear)
 
 
 def _look(images: Sequence[tuple[da.Array, da.Array | None, Window | None]]) -> Look:
@@ -191,7 +206,19 @@ def check_pca(pca: Any, bands: int | None = None) -> None:
         raise ParameterError(f"pca is a number of components from 1 to {most}; got {pca!r}")
 
 
-def _space(look: Look, scale: Scale, pca: int | None) -> Space | None:
+def check_space(space: Any, scale: Any = None, pca: Any = None) -> None:
+    """Raise a `ParameterError` unless a space has one of the names, and is the only one given."""
+    if not isinstance(space, str) or space not in SPACES:
+        raise ParameterError(f"space is 'rgb', the bands as they are, or 'oklab'; got {space!r}")
+    if space != "rgb" and not (scale is None and pca is None):
+        given = f"pca={pca!r}" if scale is None else f"scale={scale!r}"
+        raise ParameterError(
+            f"space is {space!r}, in which distances are what they are, and {given} would change "
+            "them; leave one of the two out"
+        )
+
+
+def _space(look: Look, scale: Scale, pca: int | None) -> LinearSpace | None:
     if scale is None and pca is None:
         return None
     factors = np.ones(look.values.shape[1])
@@ -200,11 +227,11 @@ def _space(look: Look, scale: Scale, pca: int | None) -> Space | None:
         factors = 1 / np.where(deviation > 0, deviation, 1.0)
     elif scale is not None:
         factors = np.array(scale, np.float64)
-    plain = Space(tuple(factors.tolist()))
+    plain = LinearSpace(tuple(factors.tolist()))
     if pca is None:
         return plain
     components = principal_axes(look, plain, pca)
-    return Space(plain.scale, tuple(map(tuple, components.tolist())))
+    return LinearSpace(plain.scale, tuple(map(tuple, components.tolist())))
 
 
 def principal_axes(look: Look, space: Space | None, n: int) -> npt.NDArray[np.float64]:
@@ -230,7 +257,7 @@ def _counter(first: da.Array, look: Look, space: Space | None, pixels: int) -> C
     bands = int(first.shape[2])
     if countable(first):
         return ColorCounter(bands)
-    matrix = np.eye(bands) if space is None else space.matrix
+    matrix = space.matrix if isinstance(space, LinearSpace) else np.eye(bands)
     axes = product(matrix, principal_axes(look, space, AXES).T)
     units = Units.of(look.values, first.dtype, pixels)
     return CellCounter(Grid.of(look.values, axes, units), first.dtype)

@@ -1,4 +1,4 @@
-"""Kernel that compares pixels with the palette entries they were given."""
+"""Kernels that compare pixels: with the palette entries they were given, with other pixels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def add_errors(
     entries: npt.NDArray[np.float64],
     squared: npt.NDArray[np.float64],
     counts: npt.NDArray[np.int64],
+    largest: npt.NDArray[np.float64],
 ) -> None:
-    """Add up squared errors, band by band, and count the pixels of each entry.
+    """Add up squared errors, band by band, keep the largest, count the pixels of each entry.
 
     Parameters
     ----------
@@ -29,19 +30,62 @@ def add_errors(
         Is added to.
     counts : int64 array of shape (k,)
         Is added to.
+    largest : float64 array of shape (band,)
+        The largest absolute errors; are raised.
     """
     height, width, bands = pixels.shape
     k = entries.shape[0]
     for y in range(height):
         for band in range(bands):
             total = 0.0
+            most = 0.0
             for x in range(width):
                 entry = np.int64(indices[y, x])
                 if entry < k:
                     gap = np.float64(pixels[y, x, band]) - entries[entry, band]
-                    total += gap * gap
+                    square = gap * gap
+                    total += square
+                    most = square if square > most else most
             squared[band] += total
+            most = np.sqrt(most)
+            largest[band] = most if most > largest[band] else largest[band]
         for x in range(width):
             entry = np.int64(indices[y, x])
             if entry < k:
                 counts[entry] += 1
+
+
+@njit(nogil=True, cache=True)
+def add_differences(
+    first: npt.NDArray[np.generic],
+    second: npt.NDArray[np.generic],
+    valid: npt.NDArray[np.uint8],
+    squared: npt.NDArray[np.float64],
+    largest: npt.NDArray[np.float64],
+) -> None:
+    """Add up the squared differences of two images, band by band, and keep the largest.
+
+    Parameters
+    ----------
+    first, second : array of shape (y, x, band), of any real data type
+    valid : uint8 array of shape (y, x) or (0, 0)
+        0 where a pixel is left out. An empty array means that all are valid.
+    squared : float64 array of shape (band,)
+        Is added to.
+    largest : float64 array of shape (band,)
+        The largest absolute differences; are raised.
+    """
+    height, width, bands = first.shape
+    for y in range(height):
+        for band in range(bands):
+            total = 0.0
+            most = 0.0
+            for x in range(width):
+                if valid.size == 0 or valid[y, x]:
+                    gap = np.float64(first[y, x, band]) - np.float64(second[y, x, band])
+                    square = gap * gap
+                    total += square
+                    most = square if square > most else most
+            squared[band] += total
+            most = np.sqrt(most)
+            largest[band] = most if most > largest[band] else largest[band]

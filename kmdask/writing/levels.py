@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 
-from kmdask.chunks import SHARD, TILE, ceil_div
+from kmdask.chunks import SHARD, TILE, ceil_div, fits
 from kmdask.kernels import tiles as kernels
 from kmdask.pixels import checked, rounded, valid_or_all
 
@@ -82,7 +82,7 @@ def pyramid(
         level = _halved(_joined(level, 2 * TILE, side))
         halvings += 1
         # Joined now, before it is encoded and written: that is less work for the scheduler.
-        if not _fits(level, 2 * TILE):
+        if not fits(level.pixels.chunks[:2], 2 * TILE):
             kept = level if receipts is None else _kept(level, halvings, receipts)
             level = _joined(kept, 2 * TILE, side)
 
@@ -98,15 +98,11 @@ def _side(level: Level) -> int:
 
 def _joined(level: Level, multiple: int, side: int) -> Level:
     """Join chunks into large ones, unless each but the last is a multiple of a size already."""
-    if _fits(level, multiple):
+    if fits(level.pixels.chunks[:2], multiple):
         return level
     chunks = (side, side)
     mask = None if level.mask is None else level.mask.rechunk(chunks)
     return Level(level.pixels.rechunk((*chunks, -1)), mask)
-
-
-def _fits(level: Level, multiple: int) -> bool:
-    return all(size % multiple == 0 for axis in level.pixels.chunks[:2] for size in axis[:-1])
 
 
 def _kept(level: Level, halvings: int, receipts: Receipts) -> Level:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -10,6 +11,7 @@ from kmdask import storage
 from kmdask.encoding import encode
 from kmdask.errors import writing
 from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.similarity import palette_scale, similarities, similarity_of
 from kmdask.writing import store
 from kmdask.writing.cog import assemble_cog, write_cog_tiles
 from kmdask.writing.deepzoom import write_description, write_levels
@@ -18,12 +20,13 @@ from kmdask.writing.levels import pyramid
 from kmdask.writing.preview import write_preview
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import dask.array as da
 
     from kmdask.fitted import Fitted
     from kmdask.metrics import Metrics
+    from kmdask.options import Options
     from kmdask.places import Place
     from kmdask.reading.raster import Raster
     from kmdask.writing.staging import Staging
@@ -32,10 +35,11 @@ if TYPE_CHECKING:
 def write_outputs(
     raster: Raster,
     fitted: Fitted,
+    options: Options,
     *,
-    formats: Sequence[str],
     staging: Staging,
     run: Callable[..., tuple[Any, ...]],
+    ssim: bool = True,
 ) -> tuple[Metrics, dict[str, str]]:
     """Write everything, in one graph that reads each chunk once.
 
@@ -45,24 +49,27 @@ def write_outputs(
         The image.
     fitted : Fitted
         Its palette, and how to use it.
-    formats : sequence of str
-        What to write.
+    options : Options
+        What to write, and how to encode it.
     staging : Staging
         Where to write, and what an earlier run has written already.
     run : callable
         Computes lazy collections on the cluster and returns them persisted.
+    ssim : bool, default True
+        Whether to look for the structural similarity.
 
     Returns
     -------
     metrics : Metrics
-        The error over all valid pixels.
+        The errors over all valid pixels.
     digests : dict
         As `kmdask.writing.digests.digests_of` returns them.
     """
     bundle, scratch, receipts = staging.path, staging.scratch, staging.receipts
     palette, colormap = fitted.palette, fitted.colormap(raster.bands)
+    formats, smooth = options.formats, options.smooth
     levels = [
-        encode(level.pixels, palette, level.mask, space=fitted.space)
+        encode(level.pixels, palette, level.mask, space=fitted.space, smooth=smooth)
         for level in pyramid(raster.pixels, raster.mask, receipts)
     ]
     writes = [
@@ -79,7 +86,12 @@ def write_outputs(
     errors: tuple[Any, ...] = ()
     if fitted.metrics is None:
         errors = pixel_errors(raster.pixels, levels[0], palette, receipts)
-    done = run(*errors, *tiles, *writes)
+    scale = palette_scale(palette, fitted.peak)
+    sums: tuple[Any, ...] = ()
+    if ssim:
+        sums = similarities(raster.pixels, levels[0], scale, palette=palette, receipts=receipts)
+    done = run(*sums, *errors, *tiles, *writes)
+    similar, done = done[: len(sums)], done[len(sums) :]
     with writing(bundle):
         storage.sweep(bundle)
     digests = digests_of(bundle)
@@ -89,9 +101,12 @@ def write_outputs(
         digests[store.COG] = assemble_cog(
             bundle / store.COG, sizes, shapes, scratch, colormap=colormap, georef=raster.georef
         )
-    if fitted.metrics is not None:
-        return fitted.metrics, digests
-    return metrics_of(dask.compute(done[0])[0], palette.bands, fitted.peak), digests
+    metrics = fitted.metrics
+    if metrics is None:
+        metrics = metrics_of(dask.compute(done[0])[0], palette.bands, fitted.peak)
+    if ssim:
+        metrics = replace(metrics, ssim=similarity_of(dask.compute(similar[0])[0], scale))
+    return metrics, digests
 
 
 def sizes_of(raster: Raster, bundle: Place) -> dict[str, int]:

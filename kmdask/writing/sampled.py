@@ -128,6 +128,7 @@ def measured(
     lengths: npt.NDArray[np.float64],
     *,
     codec: str,
+    smooth: float = 0.0,
 ) -> list[Delayed]:
     """Compress the indices of sampled chunks as a bundle stores them, lazily.
 
@@ -142,13 +143,18 @@ def measured(
         What each index takes in a code, in bits, last the one of missing pixels.
     codec : str
         One of `kmdask.options.CODECS`.
+    smooth : float, default 0
+        As for `kmdask.encode`.
 
     Returns
     -------
     list of Delayed
         A `Piece` of each.
     """
-    indices = [encode(pixels, palette, mask, space=space) for pixels, mask in windows]
+    indices = [
+        encode(pixels, palette, mask, space=space, smooth=smooth).rechunk(-1)
+        for pixels, mask in windows
+    ]
     token = ([each.name for each in indices], lengths, codec)
     names = block_names("sample", token, len(indices))
     code = shared(lengths)

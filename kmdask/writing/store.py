@@ -25,7 +25,7 @@ import zarr
 
 from kmdask import places, storage
 from kmdask.bands import Band
-from kmdask.chunks import CHUNK, SHARD
+from kmdask.chunks import CHUNK, SHARD, fits
 from kmdask.errors import BundleError, writing
 from kmdask.georef import Georef
 from kmdask.graphs import write_blocks
@@ -165,7 +165,7 @@ def write_indices(indices: da.Array, bundle: Place, receipts: Receipts | None = 
     dask array of int64
         When computed, the indices are written; one number per Dask chunk, its pixels.
     """
-    if any(size % CHUNK for sizes in indices.chunks for size in sizes[:-1]):
+    if not fits(indices.chunks, CHUNK):
         indices = indices.rechunk((SHARD, SHARD))
     path = bundle / IMAGE / INDICES
     return write_blocks(_write_chunks, indices, "write-zarr", receipts=receipts, path=path)

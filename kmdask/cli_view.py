@@ -1,0 +1,73 @@
+"""The command that opens a page on a bundle."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import webbrowser
+from contextlib import suppress
+
+import click
+
+from kmdask.cli_options import telling
+from kmdask.cli_set_up import plain_errors, set_up
+from kmdask.errors import KmdaskError
+
+
+@click.command()
+@click.argument("out")
+@click.option(
+    "--original",
+    metavar="SRC",
+    help="The image that was compressed.  [default: the one in the report, if it is there]",
+)
+@click.option("--no-original", is_flag=True, help="Show the compressed image alone.")
+@click.option("--port", default=0, help="Port to serve on.  [default: any that is free]")
+@click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
+@click.option(
+    "--export",
+    "folder",
+    metavar="DIR",
+    help="Write the page into the folder DIR, for any web server, and serve nothing.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an exported page that is there already.")
+@telling
+def view(
+    out: str,
+    *,
+    original: str | None,
+    no_original: bool,
+    port: int,
+    no_browser: bool,
+    folder: str | None,
+    overwrite: bool,
+    quiet: bool,
+    verbose: int,
+) -> None:
+    """Look at the bundle OUT beside its original, in the browser.
+
+    Serves a page on this machine until Ctrl-C; nothing is loaded from the internet. The page is
+    there at once, tiles of the original appear when they are made, in one pass over it.
+    """
+    if original is not None and no_original:
+        raise click.UsageError("--original and --no-original exclude each other; give one of them.")
+    from kmdask.viewing import show
+
+    told = set_up(quiet=quiet, verbose=verbose)
+    source = False if no_original else original
+    with plain_errors():
+        if folder is not None:
+            show.export_view(out, folder, source, overwrite=overwrite, progress=told)
+            click.echo(folder)
+            return
+        # Killed in the ordinary way, it clears up as well.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt), show.view(out, source, port=port, progress=told) as page:
+            click.echo(page.url)
+            if not no_browser:
+                webbrowser.open(page.url)
+            try:
+                page.wait()
+            except KmdaskError as error:
+                click.echo(f"No original: {error}", err=True)
+            threading.Event().wait()

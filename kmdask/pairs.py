@@ -1,0 +1,132 @@
+"""Two images that are to be compared, opened in the same chunks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from kmdask.chunks import CHUNK, plan_reads
+from kmdask.connecting.machines import room_of
+from kmdask.errors import ParameterError, without_secrets
+from kmdask.image import CompressedImage
+from kmdask.pixels import checked
+from kmdask.reading.plans import sample_bytes
+from kmdask.reading.raster import found_at, open_raster
+from kmdask.reading.window import check_window
+from kmdask.writing import store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import dask.array as da
+    from distributed import Client
+
+    from kmdask.reading.sources import Source
+    from kmdask.reading.window import Window
+
+Opened: TypeAlias = "tuple[da.Array, da.Array | None]"
+"""Pixels and mask."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image to compare."""
+
+    name: str
+
+    what: Any
+    """A path, an array, or a bundle."""
+
+    bundle: CompressedImage | None = None
+    source: Source | None = None
+    bands: Sequence[int] | None = None
+    window: Window | None = None
+
+    def open(self, chunk: tuple[int, int] | None, room: int | None) -> Opened:
+        """Return the pixels and the mask, lazily."""
+        if self.bundle is None:
+            raster = open_raster(
+                self.what, bands=self.bands, window=self.window, chunk=chunk, room=room
+            )
+            return checked(raster.pixels, raster.mask)
+        pixels, nodata = self.bundle.to_dask(), self.bundle.nodata
+        mask = None if nodata is None else (self.bundle.indices != nodata).astype(np.uint8)
+        if self.bands is not None:
+            numbers = [band.number for band in self.bundle.bands]
+            if not set(self.bands) <= set(numbers):
+                msg = f"{self.name!r} has bands {numbers}, not all of {list(self.bands)}"
+                raise ParameterError(f"{msg}: choose among these by bands= (--bands)")
+            pixels = pixels[:, :, [numbers.index(number) for number in self.bands]]
+        if self.window is not None:
+            cut = self.window.rows, self.window.columns
+            self.window.check_inside(self.bundle.shape[:2], self.name)
+            pixels, mask = pixels[cut], None if mask is None else mask[cut]
+        return checked(pixels, mask)
+
+
+def given(what: Any, bands: Sequence[int] | None, window: Window | None) -> Given:
+    """Look what something is, without opening what is no bundle."""
+    place = None
+    if isinstance(what, str | os.PathLike):
+        place = store.begun_at(os.fspath(what))
+    if isinstance(what, CompressedImage) or place is not None:
+        bundle = what if place is None else CompressedImage.read(place)
+        return Given(str(bundle.path), what, bundle, bands=bands, window=window)
+    if isinstance(what, str | os.PathLike):
+        return Given(without_secrets(os.fspath(what)), what, bands=bands, window=window)
+    return Given(f"array {getattr(what, 'shape', '')}", what, bands=bands, window=window)
+
+
+def paired(*pair: Given) -> list[Given]:
+    """Find the images; what is compared with a bundle has its bands and its region by default."""
+    found = []
+    for each, other in zip(pair, reversed(pair), strict=True):
+        bands, window, source = each.bands, each.window, None
+        if each.bundle is None:
+            if bands is None and other.bundle is not None:
+                bands = [band.number for band in other.bundle.bands]
+            source = found_at(each.what, bands=bands, window=window)
+            if source is not None and window is None and other.bundle is not None:
+                region = other.bundle.report.window
+                if region is not None and source.shape != other.bundle.shape[:2]:
+                    window = check_window(region)
+                    source = found_at(each.what, bands=bands, window=window)
+        found.append(replace(each, source=source, bands=bands, window=window))
+    return found
+
+
+def opened_alike(pair: Sequence[Given], client: Client) -> list[Opened]:
+    """Open both in the same chunks, or raise a `ParameterError` if they cannot be compared."""
+    rooms = [room_of(client, each.source) for each in pair if each.bundle is None]
+    room = min((each for each in rooms if each is not None), default=None)
+    sources = [each.source for each in pair if each.source is not None]
+    chunk = None
+    if sources:
+        # Whole blocks of both; an array or a bundle can be cut in any way.
+        blocks = [source.block for source in sources] + [(CHUNK, CHUNK)]
+        block = max(rows for rows, _ in blocks), max(columns for _, columns in blocks)
+        taken = 2 * max(map(sample_bytes, sources))
+        chunk = plan_reads(sources[0].shape, block, taken, room).chunk
+    images = [each.open(chunk, room) for each in pair]
+    _check_alike(pair, images)
+    cuts = images[0][0].chunks[:2]
+    return [
+        (pixels.rechunk((*cuts, -1)), None if mask is None else mask.rechunk(cuts))
+        for pixels, mask in images
+    ]
+
+
+def _check_alike(pair: Sequence[Given], images: Sequence[Opened]) -> None:
+    shapes = [tuple(map(int, pixels.shape)) for pixels, _ in images]
+    if shapes[0] != shapes[1]:
+        told = " and ".join(
+            f"{each.name!r} has {shape[1]} x {shape[0]} pixels of {shape[2]} band(s)"
+            for each, shape in zip(pair, shapes, strict=True)
+        )
+        raise ParameterError(
+            f"{told}: compare images of the same size and bands; choose bands of both by bands= "
+            "(--bands) and a region of both by window= (--window), or resample one of them"
+        )
