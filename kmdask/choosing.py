@@ -61,18 +61,18 @@ def fit_asked(
     def fit(k: int) -> Trial:
         return counted.fit(k, options.seed, estimator)
 
-    most = _most(counted, options)
     if options.target_bpp is not None:
         return _reach_rate(counted, options.target_bpp, _begin(counted, options), fit)
     if target is None:
         return fit(asked_k(options))
+    least, most = _range(counted, options)
     if target.kind == "auto":
-        ks = sorted({min(k, most) for k in KS})
+        ks = sorted({max(least, min(k, most)) for k in KS})
         tried = list(counted.series(ks, options.seed))
         return fit(ks[knee_of([(len(trial.palette), trial.metrics.psnr) for trial in tried])])
     if target.sized:
-        return _reach_size(target, counted, most, fit, stored)
-    return _reach_quality(target, counted, most, fit)
+        return _reach_size(target, counted, (least, most), fit, stored)
+    return _reach_quality(target, counted, (least, most), fit)
 
 
 def check_entries(counted: Counted, options: Options) -> None:
@@ -80,7 +80,7 @@ def check_entries(counted: Counted, options: Options) -> None:
     if options.k is None or options.target is not None:
         return
     k, colors = asked_k(options), counted.colors
-    entries = min(k, len(colors)) if colors.exact else k
+    entries = min(k, counted.entries) if colors.exact else k
     check_room(entries, masked=counted.masked)
     if "cog" in options.formats:
         check_cog(entries + counted.masked)
@@ -118,17 +118,21 @@ def knee_of(points: Sequence[tuple[int, float]]) -> int:
     return list(different.values())[gained.index(max(gained)) if found is None else found]
 
 
-def _most(counted: Counted, options: Options) -> int:
-    """Colours at most: as indices or a GeoTIFF hold, and as there are."""
-    room = SMALL if "cog" in options.formats else ENTRIES
-    return min(room - counted.masked, len(counted.colors))
+def _range(counted: Counted, options: Options) -> tuple[int, int]:
+    """Colours at least, the fixed ones, and at most: as indices or a GeoTIFF hold, as there are."""
+    room = (SMALL if "cog" in options.formats else ENTRIES) - counted.masked
+    least, most = max(1, len(counted.fixed)), min(room, counted.entries)
+    if least > most:
+        msg = f"{least:,} colours are fixed, and in these formats there is room for {most:,}"
+        raise ParameterError(f"{msg}; leave some of them out")
+    return least, most
 
 
 def _reach_quality(
-    target: Target, counted: Counted, most: int, fit: Callable[[int], Trial]
+    target: Target, counted: Counted, ks: tuple[int, int], fit: Callable[[int], Trial]
 ) -> Trial:
-    asked = float(target.value or 0)
-    k = first_reaching(lambda k: fit(k).metrics.psnr - asked, 1, most)
+    asked, (least, most) = float(target.value or 0), ks
+    k = first_reaching(lambda k: fit(k).metrics.psnr - asked, least, most)
     if k is None:
         msg = (
             f"{target} dB is asked, and k={most:,}, the most there can be in these formats for "
@@ -142,7 +146,7 @@ def _reach_quality(
 def _reach_size(
     target: Target,
     counted: Counted,
-    most: int,
+    ks: tuple[int, int],
     fit: Callable[[int], Trial],
     stored: Callable[[Trial], Estimate],
 ) -> Trial:
@@ -158,7 +162,8 @@ def _reach_size(
         # What takes all that is allowed is not too large.
         return takes(k).at_most - allowed or -1.0
 
-    least = min(2, most)
+    most = ks[1]
+    least = max(ks[0], min(2, most))
     beyond = first_reaching(excess, least, most)
     if beyond == least:
         found = takes(least)

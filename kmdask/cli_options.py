@@ -60,6 +60,25 @@ class Numbers(click.ParamType[Any]):
             self.fail(f"{value!r} is not a list of numbers such as 4,3,2{word}", param, ctx)
 
 
+class Words(click.ParamType[Any]):
+    """Words with commas between them."""
+
+    name = "words"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
+        """Return what the help shows."""
+        return "NAME,NAME,..."
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002  click's
+        ctx: click.Context | None,  # noqa: ARG002  click's
+    ) -> tuple[str, ...]:
+        """Parse."""
+        return value if isinstance(value, tuple) else tuple(str(value).split(","))
+
+
 class NumberOr(click.ParamType[Any]):
     """A whole number, or a word."""
 
@@ -78,6 +97,36 @@ class NumberOr(click.ParamType[Any]):
             return self.word if value == self.word else int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number of {self.name} nor {self.word}", param, ctx)
+
+
+class Colors(click.ParamType[Any]):
+    """Hexadecimal colours with commas between them, or one colour by the values of its bands."""
+
+    name = "colors"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
+        """Return what the help shows."""
+        return "#RRGGBB,...|N,N,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str | tuple[float, ...], ...]:
+        """Parse."""
+        parts = [part.strip() for part in str(value).split(",")]
+        if all(part.startswith("#") for part in parts):
+            return tuple(parts)
+        try:
+            return (tuple(int(part) if part.isdigit() else float(part) for part in parts),)
+        except ValueError:
+            self.fail(f"{value!r} is neither colours such as '#1b9e77' nor numbers", param, ctx)
+
+
+def _joined(
+    ctx: click.Context,  # noqa: ARG001  click's
+    param: click.Parameter,  # noqa: ARG001  likewise
+    value: tuple[tuple[str | tuple[float, ...], ...], ...],
+) -> list[str | tuple[float, ...]] | None:
+    return [color for colors in value for color in colors] or None
 
 
 connecting = options(
@@ -126,15 +175,22 @@ choosing = options(
     click.option(
         "--ratio",
         type=float,
-        help="The most colours with which image.zarr is so many times smaller than the raw pixels, "
-        "in place of -k.",
+        help="The most colours with which it is so many times smaller than raw, in place of -k.",
     ),
     click.option(
         "--target-bpp",
         type=float,
         metavar="BITS",
-        help="Entropy that the indices may have, in bits per valid pixel, from -k colours, 256.",
+        help="Entropy of the indices in bits per valid pixel, of -k colours (256) at most.",
     ),
+)
+fixing = click.option(
+    "--fixed",
+    type=Colors(),
+    multiple=True,
+    callback=_joined,
+    help="Colours that have to be in the palette, as '#1b9e77,#fff', or one by its value in each "
+    "band, as 812,1204,300,95; may be given again.",
 )
 reading = options(
     click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),

@@ -68,6 +68,26 @@ def show_sweep(table: Sweep) -> None:
             f"{point.seconds:>7.2f}"
         )
     click.echo(f"the knee of the curve is at k={table.knee.k}")
+    if table.rivals:
+        _show_rivals(table)
+
+
+def _show_rivals(table: Sweep) -> None:
+    """Print what other codecs reach in the bytes of each palette, on the sampled chunks."""
+    codecs = [name for name in dict.fromkeys(r.codec for r in table.rivals) if name != "png"]
+    pngs = {rival.k: rival.sample_bytes for rival in table.rivals if rival.k is not None}
+    click.echo(f"PSNR in dB in the same bytes, on a sample of {table.sample_pixels:,} pixels:")
+    names = "".join(f"{name:>9}" for name in ["palette", *codecs])
+    click.echo(f"{'k':>6} {'stored':>9}{names}{'as PNG' if pngs else '':>9}".rstrip())
+    for point in table.points:
+        reached = [table.sample_psnr(point), *(table.rival_psnr(point, name) for name in codecs)]
+        values = "".join(f"{'-' if psnr is None else f'{psnr:.2f}':>9}" for psnr in reached)
+        png = size_told(pngs[point.k]) if point.k in pngs else ""
+        stored = size_told(point.sample_bytes or 0)
+        click.echo(f"{point.k:>6} {stored:>9}{values}{png:>9}".rstrip())
+    for rival in table.rivals:
+        if rival.quality is None and rival.k is None:
+            click.echo(f"{rival.codec} without loss: {size_told(rival.sample_bytes)}")
 
 
 def _stored(point: Point) -> tuple[int, str]:
@@ -86,8 +106,12 @@ def _colors(report: Report) -> str:
         how = f"left of {report.k}" if name == "target_bpp" else f"k={report.k} chosen"
         asked = f" ({how} for {name}={value}{got})"
     used = f"{report.k_used} in the palette{asked}"
-    if report.palette is not None:
+    if report.palette is not None and report.palette["sources"]:
         return f"{used}, fitted to {', '.join(report.palette['sources'])}"
+    if report.palette is not None:
+        return f"{used}, given" + (
+            f" by {report.palette['path']}" if report.palette["path"] else ""
+        )
     groups = "" if report.exact_colors else "groups of them "
     return f"{report.colors:,} {groups}in the source, {used}"
 

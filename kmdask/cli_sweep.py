@@ -10,9 +10,11 @@ from kmdask.cli_options import (
     CONNECTING,
     NumberOr,
     Numbers,
+    Words,
     chosen,
     coding,
     connecting,
+    fixing,
     reading,
     seeding,
     spacing,
@@ -33,13 +35,21 @@ from kmdask.cli_show import show_sweep
 )
 @click.option("--json", "as_json", metavar="FILE", help="Write the table to FILE as JSON.")
 @click.option("--csv", "as_csv", metavar="FILE", help="Write the table to FILE as CSV.")
+@click.option("--plot", metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option(
     "--sample",
-    default=64,
-    show_default=True,
-    help="Chunks of 1024 x 1024 pixels to measure stored bytes on; 0 for none.",
+    type=int,
+    help="Chunks of 1024 x 1024 pixels to measure stored bytes on; 0 for none.  "
+    "[default: 64; with --against 8]",
 )
+@click.option(
+    "--against",
+    type=Words(),
+    default=(),
+    help="Compare with other codecs on these chunks: jpeg, webp, jxl, avif, png.",
+)
+@fixing
 @reading
 @spacing
 @click.option(
@@ -58,6 +68,7 @@ def sweep(
     *,
     as_json: str | None,
     as_csv: str | None,
+    plot: str | None,
     overwrite: bool,
     quiet: bool,
     verbose: int,
@@ -67,15 +78,20 @@ def sweep(
 
     Reads SRC once; writes no bundle. Of each number of colours: the error, the entropy of the
     indices in bits per pixel, and the bytes of image.zarr, estimated from some chunks of indices as
-    they are stored, with the standard error; without a sample by the entropy.
+    they are stored, with the standard error; without a sample by the entropy. With --against also
+    the PSNR that other codecs reach on these chunks, in the same bytes.
     """
-    from kmdask import rates, sweeping
+    from kmdask import storage, sweeping
 
     told = set_up(quiet=quiet, verbose=verbose)
     where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():
-        rates.check_files(as_json, as_csv, source=src, overwrite=overwrite)
+        storage.check_files(as_json, as_csv, plot, source=src, overwrite=overwrite)
+        if plot is not None:
+            from kmdask.plotting.sheets import check_file
+
+            check_file(plot, overwrite=overwrite)
         table = sweeping.sweep(src, client=chosen(**where), progress=told, **options)
         # First of all: what took long is not lost where a file cannot be written.
         show_sweep(table)
-        table.write(json=as_json, csv=as_csv, overwrite=overwrite)
+        table.write(json=as_json, csv=as_csv, plot=plot, overwrite=overwrite)

@@ -19,6 +19,7 @@ from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.space import Oklab
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
+from kmdask.fixed import fixed_values
 from kmdask.metrics import entropy_of, measure
 from kmdask.palette import Palette
 from kmdask.writing.sampled import cut
@@ -73,6 +74,9 @@ class Counted:
     survey: Survey
     """How the colours were taken."""
 
+    fixed: npt.NDArray[np.float64]
+    """Colours that every palette is to have, of shape (m, band)."""
+
     wary: bool = False
     """Whether no entry may be what means missing, even if no pixel of these images is missing."""
 
@@ -83,6 +87,11 @@ class Counted:
     def pixels(self) -> int:
         """Pixels of the images, those that are missing among them."""
         return sum(raster.shape[0] * raster.shape[1] for raster in self.rasters)
+
+    @property
+    def entries(self) -> int:
+        """Entries at most that a palette has a use for."""
+        return len(self.colors) + len(self.fixed)
 
     @property
     def masked(self) -> bool:
@@ -121,6 +130,7 @@ class Counted:
             mask=mask,
             space=self.survey.space,
             start=start,
+            fixed=self.fixed,
         )
         return self._trial(k, centers)
 
@@ -172,6 +182,7 @@ class Counted:
             steps=steps,
             units=units,
             run=run,
+            held=len(self.fixed),
             penalties=trial.penalties,
         )
 
@@ -261,6 +272,7 @@ def count(
     check_display(options.display, bands)
     check_scale(options.scale, len(bands))
     check_pca(options.pca, len(bands))
+    fixed = fixed_values(options.fixed, bands, rasters[0].pixels.dtype)
     images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
     plan = survey_images(images, scale=options.scale, pca=options.pca, space=options.space)
     tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
@@ -272,6 +284,6 @@ def count(
     kept = iter(done[2 * len(tables) :])
     rasters = [raster.with_chunks(kept) for raster in rasters] if keep else rasters
     there = [(next(kept), None if mask is None else next(kept)) for _, mask in windows]
-    counted = Counted(tuple(rasters), colors, plan, wary)
+    counted = Counted(tuple(rasters), colors, plan, fixed, wary)
     needed = [(pixels, mask if counted.masked else None) for pixels, mask in there]
     return replace(counted, sample=tuple(needed))

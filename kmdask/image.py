@@ -7,9 +7,9 @@ import html
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.display import Colormap, Display
 from kmdask.encoding import decode
 from kmdask.errors import BundleError
@@ -18,7 +18,10 @@ from kmdask.report import Report
 from kmdask.writing import store
 
 if TYPE_CHECKING:
+    import os
+
     import dask.array as da
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
     from kmdask.bands import Band
@@ -121,6 +124,60 @@ class CompressedImage:
             image.load()
             return image
 
+    def plot(
+        self,
+        original: str | os.PathLike[str] | Any = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> Figure:
+        """Draw the image beside its original, where they differ most, and the palette.
+
+        Overviews of both, windows of 256 x 256 pixels with the largest errors among twenty-five
+        that are spread over the image, the palette by shares, and a cloud of pixels with the
+        palette in it. However large the image is, no more is read than these windows and overviews:
+        of the original its own overview, if it has one, or all if it takes no more
+        than 64 MiB. Without an overview of the original that of the compressed image stands alone.
+
+        Parameters
+        ----------
+        original : str or path-like, or NumPy, Dask or xarray array, optional
+            What was compressed. By default the source that the report names, if it is still there;
+            without it there are no crops and no pixels.
+        path : str or path-like, optional
+            A file or URL to write as well, whose ending names the form: .png, .svg, .pdf.
+        overwrite : bool, default False
+            Whether to replace a file that is there.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it by itself.
+
+        Raises
+        ------
+        KmdaskError
+            If `original` cannot be opened, is no image of this size, or can only be decoded from
+            its first row on and is larger than 64 MiB; if the file cannot be written, or is there.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import kmdask
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+        >>> result = kmdask.compress(pixels, k=4, out="noise.kmdask")
+        >>> figure = result.plot(original=pixels, path="noise.png")
+        """
+        from kmdask.plotting.compared import draw_image
+        from kmdask.plotting.sheets import check_file, save
+
+        if path is not None:
+            check_file(path, overwrite=overwrite)
+        figure = draw_image(self, original)
+        if path is not None:
+            save(figure, path, overwrite=overwrite)
+        return figure
+
     def __repr__(self) -> str:
         height, width, bands = self.shape
         report = self.report
@@ -147,3 +204,23 @@ class CompressedImage:
             f'<div><img src="data:image/jpeg;base64,{data}" alt="preview"><br>{swatches}<br>'
             f"<code>{html.escape(repr(self))}</code></div>"
         )
+
+
+def open(path: str | os.PathLike[str]) -> CompressedImage:
+    """Open a bundle that `kmdask.compress` wrote, lazily.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The bundle.
+
+    Returns
+    -------
+    CompressedImage
+
+    Raises
+    ------
+    BundleError
+        If there is no bundle at the path, or it is damaged or of another format version.
+    """
+    return CompressedImage.read(places.place(path))

@@ -1,4 +1,4 @@
-"""Images that are open on a cluster, to be looked at: nothing is written of them."""
+"""Images that are open on a cluster, to look at them and to write nothing."""
 
 from __future__ import annotations
 

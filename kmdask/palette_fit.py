@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kmdask.fitted import Fitted
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale, SpaceName
+    from kmdask.fixed import Fixed
     from kmdask.places import Place
     from kmdask.progress import Progress
     from kmdask.reading.raster import Raster
@@ -44,6 +45,7 @@ def fit(
     k: int,
     out: str | os.PathLike[str] | None = None,
     *,
+    fixed: Fixed = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -74,7 +76,7 @@ def fit(
         Number of colours, from 1 to 65,536.
     out : str or path-like, optional
         The file to write it to, a path or a URL. By default it is not written.
-    seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
+    fixed, seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
         As for `kmdask.compress`.
     window : sequence of int or rasterio.windows.Window, optional
         The region to fit to, the same of each image.
@@ -115,7 +117,9 @@ def fit(
         display=display,
         stretch=stretch,
         window=check_window(window),
+        fixed=fixed,
     )
+    options.check_estimator(estimator)
     paths = list(path) if isinstance(path, list | tuple) else [path]
     target = None if out is None else places.output_place(out)
     if target is not None:

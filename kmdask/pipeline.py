@@ -12,16 +12,15 @@ from kmdask import places
 from kmdask.connecting.checks import check_workers
 from kmdask.connecting.client import Connection, connect
 from kmdask.connecting.machines import can_keep, room_of
-from kmdask.errors import ParameterError
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette_fit import fit_rasters, given_palette
+from kmdask.palette_source import as_saved
 from kmdask.progress import Progress, chosen
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import check_window
 from kmdask.records import header_of, report_of
 from kmdask.request import bands_explained, check_apart, default_output, request
-from kmdask.saved_palette import SavedPalette, as_saved
 from kmdask.stages import Stages
 from kmdask.watching import performance_report as reported
 from kmdask.writing.outputs import sizes_of, write_outputs
@@ -35,7 +34,9 @@ if TYPE_CHECKING:
 
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale, SpaceName
+    from kmdask.fixed import Fixed
     from kmdask.reading.sources import Source
+    from kmdask.saved_palette import SavedPalette
 
 
 def compress(
@@ -47,7 +48,8 @@ def compress(
     max_bytes: int | None = None,
     ratio: float | None = None,
     target_bpp: float | None = None,
-    palette: SavedPalette | str | os.PathLike[str] | None = None,
+    palette: SavedPalette | str | os.PathLike[str] | Sequence[str] | None = None,
+    fixed: Fixed = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -97,21 +99,24 @@ def compress(
     max_bytes : int, optional
         What "zarr" may take: the most colours, at least two, with which it takes no more. Measured
         on up to 64 chunks of 1024 x 1024 pixels (fewer of many bands); of larger images with two
-        standard errors kept free: hardly ever more is written, mostly 5 to 25 % less. `refine`
-        moves the palette afterwards, and sizes a little.
+        standard errors kept free: hardly ever more is written, mostly 5 to 25 % less.
     ratio : float, optional
         How many times smaller than the raw pixels "zarr" is to be, likewise.
     target_bpp : float, optional
         The entropy that the indices may have, in bits for each valid pixel, by entropy-constrained
         vector quantization [3]_ from at most `k` colours, by default as many as fit into 8 bits: a
-        pixel takes the entry of least squared distance and price of its bits, and rare entries
-        starve. If `k` colours have no more, they are taken as they are. Cells of deep or many bands
-        meet it before `refine`. Stored bytes are others: see `max_bytes`.
-    palette : SavedPalette, str or path-like, optional
-        What `kmdask.fit` returned, or the path or URL of the file it wrote or of a bundle. The
-        image is then read once, by default in the palette's bands, and its colours are not counted.
-        What the fit has decided cannot be given besides: `seed`, `scale`, `pca`, `space`, `refine`,
-        `display`, `stretch`, `estimator`. One index is kept for missing pixels if there may be any.
+        pixel takes the entry of least squared distance and price of its bits; rare ones starve. If
+        `k` colours have no more, they are taken. Not with `fixed`. Stored bytes are others.
+    palette : SavedPalette, str, path-like or sequence of str, optional
+        What `kmdask.fit` returned, the path or URL of its file or of a bundle, or, for images of
+        8-bit RGB or grey, hexadecimal colours or a file of colours (see `SavedPalette.read`), which
+        keep order and values, also of one that means a missing pixel. The image is then read once,
+        by default in the palette's bands, and its colours are not counted. What the fit has decided
+        cannot be given besides: `seed`, `scale`, `pca`, `space`, `refine`, `display`, `stretch`,
+        `estimator`, `fixed`. One index is kept for missing pixels if the source can have such.
+    fixed : sequence of str or of sequence of float, optional
+        Colours that have to be in the palette, used or not: hexadecimal (``"#1b9e77"``) for 8-bit
+        RGB, or a value for each band. They count for `k`; k-means fits the others around them.
     seed : int, default 0
         Seed of the fit, not negative.
     bands : sequence of int, optional
@@ -187,8 +192,7 @@ def compress(
     What `psnr`, `max_bytes`, `ratio` and "auto" choose is found on the counts of the colours, in no
     further pass; the files are those of the k chosen. Where error or size do not always fall or
     rise, that is a k which meets the target while its neighbour does not. Of many or deep bands
-    targets are met by cells, before `refine`, and but for sizes before `smooth`: the PSNR in the
-    report is that of the pixels, and may be lower.
+    targets are met by cells, before `refine`, and but for sizes before `smooth`.
 
     References
     ----------
@@ -219,7 +223,7 @@ def compress(
         max_bytes=max_bytes,
         ratio=ratio,
         target_bpp=target_bpp,
-        palette=as_saved(palette),
+        palette=None if palette is None else as_saved(palette),
         seed=seed,
         bands=bands,
         nodata=nodata,
@@ -233,9 +237,9 @@ def compress(
         formats=formats,
         codec=codec,
         window=check_window(window),
+        fixed=fixed,
     )
-    if options.palette is not None and estimator is not None:
-        raise ParameterError("there is a palette already: leave it out, or the estimator")
+    options.check_estimator(estimator)
     target = places.output_place(default_output(path) if out is None else out)
     stages = Stages(chosen(progress))
     check_apart(path, target)
@@ -287,26 +291,6 @@ def compress(
             )
         )
     return CompressedImage.read(target)
-
-
-def open(path: str | os.PathLike[str]) -> CompressedImage:
-    """Open a bundle that `compress` wrote, lazily.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The bundle.
-
-    Returns
-    -------
-    CompressedImage
-
-    Raises
-    ------
-    BundleError
-        If there is no bundle at the path, or it is damaged or of another format version.
-    """
-    return CompressedImage.read(places.place(path))
 
 
 def _found(path: Any, options: Options) -> Source | None:

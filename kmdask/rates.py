@@ -6,13 +6,21 @@ import csv
 import io
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kmdask import places, storage
 from kmdask.choosing import knee_of
-from kmdask.errors import ParameterError, writing
+from kmdask.errors import writing
+from kmdask.rivals import Rival, psnr_at, psnr_of
+
+if TYPE_CHECKING:
+    import os
+
+    from matplotlib.figure import Figure
+
+
+_Row = TypeVar("_Row", "Point", Rival)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class Point:
 
     seconds: float = field(default=0.0, compare=False)
     """Wall time of the fit; no part of comparisons."""
+
+    sample_mse: float | None = None
+    """Mean squared error on the sampled chunks alone; None without other codecs."""
 
     delta_e: float | None = None
     """Mean ΔEOK, how large the error looks, of three bands of 8 bits; else None. See `Metrics`."""
@@ -92,15 +103,18 @@ class Sweep:
     options: dict[str, Any]
     """How the palettes were fitted besides, ready for JSON."""
 
-    codec: str
-    """How the indices of the sample were compressed."""
-
     sample_pixels: int
     """Pixels of the sampled chunks, those that are missing among them; 0 without a sample."""
 
     points: tuple[Point, ...]
     """A point for each number of colours, ascending. From one to the next the error never rises:
     `Point.mse`, or `Point.delta_e` where colours are compared in OKLab."""
+
+    rivals: tuple[Rival, ...] = ()
+    """What other codecs make of the sampled chunks."""
+
+    codec: str = "zstd"
+    """How the indices of the sample were compressed."""
 
     @property
     def knee(self) -> Point:
@@ -110,16 +124,41 @@ class Sweep:
         """
         return self.points[knee_of([(point.entries, point.psnr) for point in self.points])]
 
+    def sample_psnr(self, point: Point) -> float | None:
+        """PSNR in dB of a point on the sampled chunks alone; None unless that was measured."""
+        return None if point.sample_mse is None else psnr_of(point.sample_mse, self.peak)
+
+    def rival_psnr(self, point: Point, codec: str) -> float | None:
+        """Say what PSNR another codec reaches on the sampled chunks in the bytes of a point.
+
+        Parameters
+        ----------
+        point : Point
+            One of `points`.
+        codec : str
+            One of those compared.
+
+        Returns
+        -------
+        float or None
+            In dB, to hold against `sample_psnr`; see `kmdask.rivals.psnr_at`.
+        """
+        if point.sample_bytes is None:
+            return None
+        return psnr_at(self.rivals, codec, point.sample_bytes)
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the points, ready for JSON or a data frame; an infinite PSNR becomes None."""
-        return [
-            asdict(point) | {"psnr": point.psnr if math.isfinite(point.psnr) else None}
-            for point in self.points
-        ]
+        return [_finite(asdict(point)) for point in self.points]
+
+    def rival_rows(self) -> list[dict[str, Any]]:
+        """Return the rivals, ready for JSON or a data frame."""
+        return [_finite(asdict(rival)) for rival in self.rivals]
 
     def to_json(self) -> bytes:
         """Return all of it as JSON; an infinite PSNR becomes null."""
-        return (json.dumps({**asdict(self), "points": self.rows()}, indent=2) + "\n").encode()
+        rows = {"points": self.rows(), "rivals": self.rival_rows()}
+        return (json.dumps({**asdict(self), **rows}, indent=2) + "\n").encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Sweep:
@@ -129,99 +168,118 @@ class Sweep:
         --------
         >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, seconds=0.1)
         >>> shape, points = (8, 8, 1), (point,)
-        >>> table = Sweep("a.tif", shape, "uint8", 64, 9, True, 255.0, 0, {}, "zstd", 0, points)
+        >>> table = Sweep("a.tif", shape, "uint8", 64, 9, True, 255.0, 0, {}, 0, points)
         >>> Sweep.from_json(table.to_json()) == table
         True
         """
         kept = json.loads(content)
-        names = [each.name for each in fields(Point)]
-        points = [
-            {name: row[name] for name in names}
-            | {"psnr": math.inf if row["psnr"] is None else row["psnr"]}
-            for row in kept["points"]
-        ]
-        kept["points"] = tuple(Point(**point) for point in points)
+        kept["points"] = tuple(_rebuilt(Point, row) for row in kept["points"])
+        kept["rivals"] = tuple(_rebuilt(Rival, row) for row in kept.get("rivals", []))
         return cls(**kept | {"shape": tuple(kept["shape"])})
 
     def to_csv(self) -> bytes:
-        """Return the points as CSV, a line each under a line of names; what is not there is empty.
-
-        An infinite PSNR is ``inf``.
-        """
+        """Return points and rivals as CSV under a line of names; an infinite PSNR is ``inf``."""
         text = io.StringIO()
         # As floats they are written to the last digit, infinity too.
-        rows = [
-            row | {"psnr": point.psnr} for row, point in zip(self.rows(), self.points, strict=True)
+        rows: list[dict[str, Any]] = [
+            *(
+                {**row, "psnr": each.psnr}
+                for row, each in zip(self.rows(), self.points, strict=True)
+            ),
+            *(asdict(rival) for rival in self.rivals),
         ]
-        lines = csv.DictWriter(text, [*rows[0]], lineterminator="\n")
+        names = [*self.rows()[0], "codec", "quality"]
+        lines = csv.DictWriter(text, names, restval="", lineterminator="\n")
         lines.writeheader()
         lines.writerows(rows)
         return text.getvalue().encode()
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False
+    ) -> Figure:
+        """Draw PSNR over bits per pixel: a point for each palette, the knee, and other codecs.
+
+        Bits are those that the sampled chunks take as they are stored; without a sample the
+        entropy. With other codecs, PSNR too is that of the sampled chunks. What is without loss is
+        at the upper edge.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            A file or URL to write as well, whose ending names the form: .png, .svg, .pdf.
+        overwrite : bool, default False
+            Whether to replace a file that is there.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it by itself.
+
+        Raises
+        ------
+        KmdaskError
+            If there is no such form, or `path` is there already, or cannot be written.
+
+        Examples
+        --------
+        >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, 7, 0.1)
+        >>> table = Sweep("a.tif", (8, 8, 1), "uint8", 64, 9, True, 255.0, 0, {}, 64, (point,))
+        >>> figure = table.plot("rates.png")
+        """
+        from kmdask.plotting.curves import draw_sweep
+        from kmdask.plotting.sheets import save
+
+        figure = draw_sweep(self)
+        if path is not None:
+            save(figure, path, overwrite=overwrite)
+        return figure
 
     def write(
         self,
         *,
         json: str | os.PathLike[str] | None = None,
         csv: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
     ) -> None:
         """Write files, each whole or not at all.
 
         Parameters
         ----------
-        json, csv : str or path-like, optional
-            What to write all of it to as JSON, and the points as CSV: paths or URLs.
+        json, csv, plot : str or path-like, optional
+            Paths or URLs to write all of it to: as JSON, as CSV, and drawn as by `plot`.
         overwrite : bool, default False
             Whether to replace files that are there.
 
         Raises
         ------
         ParameterError
-            If both are the same, or one is the image.
+            If two are the same, one is the image, or there is no such form of a plot.
         OutputExistsError
             If there is something, and it is not to be replaced.
         OutputError
             If one cannot be written.
         """
-        check_files(json, csv, source=self.source, overwrite=overwrite)
-        contents = ((json, self.to_json), (csv, self.to_csv))
-        for path, made in contents:
-            if path is None:
-                continue
-            place, content = places.output_place(path), made()
+        storage.check_files(json, csv, plot, source=self.source, overwrite=overwrite)
+
+        def drawn() -> bytes:
+            from kmdask.plotting.sheets import picture
+
+            return picture(self.plot(), str(plot))
+
+        contents = ((json, self.to_json), (csv, self.to_csv), (plot, drawn))
+        files = [(places.output_place(path), made()) for path, made in contents if path is not None]
+        for place, content in files:
             with writing(place):
                 storage.write_file(place, content)
 
 
-def check_files(
-    *paths: str | os.PathLike[str] | None, source: Any = None, overwrite: bool = False
-) -> None:
-    """Raise an error if files cannot be written because of others.
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields ready for JSON, which knows no infinite PSNR."""
+    return fields | {"psnr": fields["psnr"] if math.isfinite(fields["psnr"]) else None}
 
-    Parameters
-    ----------
-    *paths : str or path-like or None
-        What is to be written; None is left out.
-    source : path or array, optional
-        What is read: nothing may take its place.
-    overwrite : bool, default False
-        Whether to replace files that are there.
 
-    Raises
-    ------
-    ParameterError
-        If two are the same, or one is what is read.
-    OutputExistsError
-        If there is something that is not to be replaced.
-    """
-    named = isinstance(source, str | os.PathLike)
-    taken = [places.place(source)] if named and not places.is_url(os.fspath(source)) else []
-    for path in paths:
-        if path is None:
-            continue
-        place = places.output_place(path)
-        if place in taken:
-            msg = f"{str(path)!r} is the source, or the other file to write; give another"
-            raise ParameterError(msg)
-        storage.check_free(place, overwrite=overwrite)
-        taken.append(place)
+def _rebuilt(kind: type[_Row], row: dict[str, Any]) -> _Row:
+    """Undo `_finite`; fields that are not there, or not a field, are left out."""
+    known = {each.name: row[each.name] for each in fields(kind) if each.name in row}
+    return kind(**known | {"psnr": math.inf if row["psnr"] is None else row["psnr"]})

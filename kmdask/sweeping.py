@@ -21,25 +21,31 @@ from kmdask.palette import check_room
 from kmdask.progress import Progress, chosen
 from kmdask.rates import Point, Sweep
 from kmdask.reading.window import check_window
+from kmdask.rivals import WIDEST, check_against, check_codable
 from kmdask.stored import Stored
 from kmdask.targets import KS
+from kmdask.writing.rival_files import measure_palette, measure_rivals, palette_pngs
 from kmdask.writing.sampled import SAMPLE, affordable
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kmdask.connecting.client import Connection
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale, SpaceName
+    from kmdask.fixed import Fixed
     from kmdask.opening import Opened
+    from kmdask.rivals import Rival
     from kmdask.stored import Estimate
+    from kmdask.writing.sampled import Window
 
 
 def sweep(
     path: str | os.PathLike[str] | Any,
     ks: Iterable[int] = KS,
     *,
+    fixed: Fixed = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -49,7 +55,8 @@ def sweep(
     refine: Refine = 0,
     window: Sequence[int] | None = None,
     codec: str = "zstd",
-    sample: int = SAMPLE,
+    sample: int | None = None,
+    against: Sequence[str] = (),
     client: Connection = None,
     progress: Progress | bool | None = None,
 ) -> Sweep:
@@ -70,8 +77,9 @@ def sweep(
     path : str or path-like, or Dask, NumPy or xarray array
         As for `kmdask.compress`.
     ks : iterable of int, default (2, 4, 8, 16, 32, 64, 128, 256)
-        Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order.
-    seed, bands, nodata, scale, pca, space : optional
+        Numbers of colours, each from 1 to 65,536 (65,535 if pixels are missing), in any order; no
+        fewer than are fixed.
+    fixed, seed, bands, nodata, scale, pca, space : optional
         As for `kmdask.compress`.
     refine : int or "converge", default 0
         Steps of k-means over all pixels, where these are gathered in cells, for each of `ks`. Each
@@ -82,10 +90,15 @@ def sweep(
         As for `kmdask.compress`.
     codec : {"zstd", "bz2"}, default "zstd"
         How indices are compressed; see `kmdask.compress`.
-    sample : int, default 64
+    sample : int, optional
         Chunks of 1024 x 1024 pixels to measure the bytes of stored indices on; 0 for none. Of an
         image that has no more the bytes are exact. The workers keep their pixels, at most 256 MiB:
-        of many bands there are fewer.
+        of many bands there are fewer. By default 64, or 8 if there are codecs to compare with.
+    against : sequence of str, default ()
+        Other codecs to compare with on these chunks: "jpeg", "webp", "jxl" (with the extra
+        "codecs"), "avif", each at six to eight qualities, for one or three bands of 8 bits; and
+        "png", which codes the indices of up to 256 entries. JPEG XL takes some 5 s of a core for a
+        chunk, AVIF as many, the others half a second.
     client, progress : optional
         As for `kmdask.compress`.
 
@@ -111,8 +124,10 @@ def sweep(
     >>> table.write(json="rates.json", csv="rates.csv")
     """
     wanted = _checked_ks(ks)
+    against = check_against(against)
+    sample = _checked_sample(sample, against)
     options = Options(
-        k=wanted[-1],
+        k=wanted[0],
         seed=seed,
         bands=bands,
         nodata=nodata,
@@ -122,8 +137,8 @@ def sweep(
         refine=refine,
         codec=codec,
         window=check_window(window),
+        fixed=fixed,
     )
-    _check_sample(sample)
     with opened(
         [path],
         options,
@@ -133,16 +148,18 @@ def sweep(
         scratch=iter([None]),
     ) as images:
         with images.stages("count"):
+            check_codable(against, images.rasters[0])
             keep = images.can_keep(options)
-            n = affordable(images.rasters[0].pixels, int(sample)) if sample else 0
+            n = affordable(images.rasters[0].pixels, sample) if sample else 0
             counted = count(images.rasters, options, images.run, keep=keep, sample=n)
-            check_room(wanted[-1], masked=counted.masked, colors=len(counted.colors))
+            check_room(wanted[-1], masked=counted.masked, colors=counted.entries)
         with images.stages("fit"):
             trials = list(_timed(_series(counted, wanted, options, images)))
         found = [trial for trial, _ in trials]
         with images.stages("sample"):
             images.stages.pixels = 0
             taken = _stored(counted, found, options, images)
+            errors, rivals = _compared(counted, found, counted.sample, against, images.run)
     points = tuple(
         Point(
             k=trial.k,
@@ -155,9 +172,10 @@ def sweep(
             stored_error=None if size is None else size.error,
             sample_bytes=None if size is None else size.sampled,
             seconds=seconds,
+            sample_mse=error,
             delta_e=trial.metrics.delta_e,
         )
-        for (trial, seconds), size in zip(trials, taken, strict=True)
+        for (trial, seconds), size, error in zip(trials, taken, errors, strict=True)
     )
     raster, colors = counted.rasters[0], counted.colors
     return Sweep(
@@ -177,6 +195,7 @@ def sweep(
         codec=options.codec,
         sample_pixels=sum(math.prod(pixels.shape[:2]) for pixels, _ in counted.sample),
         points=points,
+        rivals=rivals,
     )
 
 
@@ -219,6 +238,26 @@ def _timed(trials: Iterator[Trial]) -> Iterator[tuple[Trial, float]]:
         start = time.perf_counter()
 
 
+def _compared(
+    counted: Counted,
+    trials: Sequence[Trial],
+    chunks: Sequence[Window],
+    against: Sequence[str],
+    run: Callable[..., tuple[Any, ...]],
+) -> tuple[Sequence[float | None], tuple[Rival, ...]]:
+    """Errors of the palettes on some chunks, and what other codecs make of these."""
+    if not against:
+        return [None] * len(trials), ()
+    space = counted.survey.space
+    peak = counted.colors.high - counted.colors.low
+    errors = [measure_palette(chunks, trial.palette, space, run) for trial in trials]
+    rivals = measure_rivals(chunks, against, peak, run)
+    if "png" in against:
+        palettes = [(t.k, t.palette, error) for t, error in zip(trials, errors, strict=True)]
+        rivals += palette_pngs(chunks, palettes, space, peak, run)
+    return errors, tuple(rivals)
+
+
 def _checked_ks(ks: object) -> list[int]:
     """Return numbers of colours in order, each once, or raise a `ParameterError`."""
     listed = list(ks) if hasattr(ks, "__iter__") and not isinstance(ks, str) else []
@@ -227,8 +266,14 @@ def _checked_ks(ks: object) -> list[int]:
     return sorted({check_k(k) for k in listed})
 
 
-def _check_sample(sample: Any) -> None:
+def _checked_sample(sample: Any, against: Sequence[str]) -> int:
+    if sample is None:
+        return WIDEST if against else SAMPLE
     whole = isinstance(sample, int | np.integer) and not isinstance(sample, bool)
     if not whole or sample < 0:
         msg = f"sample is a number of chunks to measure on, 0 for none; got {sample!r}"
         raise ParameterError(msg)
+    if against and not sample:
+        msg = f"codecs are compared on a sample, and sample=0 is none; give 1 or more, or {WIDEST}"
+        raise ParameterError(msg)
+    return int(sample)

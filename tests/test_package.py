@@ -27,7 +27,18 @@ ERRORS = {
     "SourceNotFoundError": FileNotFoundError,
     "UnsupportedImageError": ValueError,
 }
-HEAVY = ("dask", "dask_ml", "distributed", "numba", "numpy", "PIL", "rasterio", "sklearn", "zarr")
+HEAVY = (
+    "dask",
+    "dask_ml",
+    "distributed",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "PIL",
+    "rasterio",
+    "sklearn",
+    "zarr",
+)
 
 FUNCTIONS = sorted(
     name for name in kmdask.__all__ if inspect.isfunction(getattr(kmdask, name))

@@ -213,15 +213,18 @@ class Blocks:
         """Take one step of Lloyd's algorithm: one pass."""
         return self.reduce(self.tasks("lloyd-step", step, centers), "lloyd-merge", Moments.merge)
 
-    def iterate(self, start: Floats, *, max_iter: int, max_shift: float) -> tuple[Floats, int]:
+    def iterate(
+        self, start: Floats, *, max_iter: int, max_shift: float, held: int = 0
+    ) -> tuple[Floats, int]:
         """Repeat Lloyd's step until the centres rest; see `kmdask.fitting.lloyd.iterate`.
 
         All steps over a single block are one task, and the later ones are cheaper than the first;
         over more, each step is a pass.
         """
+        limits: dict[str, Any] = {"max_iter": max_iter, "max_shift": max_shift, "held": held}
         if self.n > 1:
-            return iterate(self.step, self.farthest, start, max_iter=max_iter, max_shift=max_shift)
-        tasks = self.tasks("lloyd", _iterate_block, start, max_iter, max_shift)
+            return iterate(self.step, self.farthest, start, **limits)
+        tasks = self.tasks("lloyd", partial(_iterate_block, **limits), start)
         result: tuple[tuple[Floats, int]] = dask.compute(
             *(Delayed(key, {**self._graph, **tasks}) for key in tasks)
         )
@@ -234,16 +237,9 @@ class Blocks:
         return self.reduce(tasks, "lloyd-merge", merge)
 
 
-def _iterate_block(
-    X: Rows, weights: Floats, start: Floats, max_iter: int, max_shift: float
-) -> tuple[Floats, int]:
-    return iterate(
-        Steps(X, weights, len(start), threads_here()),
-        partial(farthest_rows, X, weights),
-        start,
-        max_iter=max_iter,
-        max_shift=max_shift,
-    )
+def _iterate_block(X: Rows, weights: Floats, start: Floats, **limits: Any) -> tuple[Floats, int]:
+    steps = Steps(X, weights, len(start), threads_here())
+    return iterate(steps, partial(farthest_rows, X, weights), start, **limits)
 
 
 def threads_here() -> int:

@@ -115,12 +115,13 @@ def refine_images(
     steps: Refine,
     units: Units,
     run: Callable[..., tuple[Any, ...]],
+    held: int = 0,
     penalties: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Do so over the pixels of several images, each with its mask; see `refine_centers`.
 
-    With penalties a pixel goes to the centre of least squared distance with what is added to that;
-    they stay what they are.
+    The first `held` centres take pixels but do not move. With penalties a pixel goes to the centre
+    of least squared distance with what is added to that; they stay what they are.
     """
     images = [checked(*image) for image in images]
     linear = check_linear(space)
@@ -133,6 +134,7 @@ def refine_images(
         parts = run(*(part for one in passes for part in one))[::2]
         moments = _merge(list(dask.compute(*parts)))
         found = moments.counts > 0
+        found[:held] = False
         centers = centers.copy()
         centers[found] = units.values(moments.sums[found], moments.counts[found])
         if steps == "converge" and moments.inertia >= (1 - TOL) * least:

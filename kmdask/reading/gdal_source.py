@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class RasterioSource:
     driver: str
     version: str = ""
     """Of a file behind a URL, what tells it from the one that may stand there later."""
+    level: int | None = None
+    """Which of its overviews is read in place of the image."""
 
     @classmethod
     def open(
@@ -130,6 +132,27 @@ class RasterioSource:
         gdal.renew(self.path, self.version)
         return remote.persistent(self.path, once, forget=gdal.forget)
 
+    def overview(self, longest: int) -> RasterioSource | None:
+        """Return its largest overview of so many pixels a side at most; None if there is none.
+
+        It shows the image if whoever has made it did so: that is not checked.
+        """
+        height, width = self.shape
+        with gdal.settings(self.path), self._opened(slice(0, height), slice(0, width)) as dataset:
+            factors = dataset.overviews(self.choice.indexes[0])
+        for level, factor in enumerate(factors):
+            # GDAL rounds sizes up, other programs down.
+            if max(self.shape) > factor * longest:
+                continue
+            small = replace(self, level=level)
+            with (
+                gdal.settings(self.path),
+                small._opened(slice(0, 1), slice(0, 1)) as dataset,  # noqa: SLF001  its own kind
+            ):
+                block = dataset.block_shapes[self.choice.indexes[0] - 1]
+                return replace(small, shape=dataset.shape, block=block)
+        return None
+
     def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
         """Read strips of full rows from one open file, which decodes it once."""
         everything = slice(0, self.shape[0]), slice(0, self.shape[1])
@@ -141,7 +164,9 @@ class RasterioSource:
 
     def _opened(self, rows: slice, columns: slice) -> Any:
         try:
-            return gdal.open_dataset(self.path)
+            if self.level is None:
+                return gdal.open_dataset(self.path)
+            return gdal.open_dataset(self.path, overview_level=self.level)
         except gdal.ERRORS as error:
             failure = SourceError.within(self.path, rows, columns, error)
         raise failure

@@ -45,8 +45,8 @@ class Piece(NamedTuple):
     """What they would take in a code of given lengths."""
 
 
-def sample_windows(shape: tuple[int, int], n: int) -> list[tuple[slice, slice]]:
-    """Choose some of the chunks that the indices of an image are stored in.
+def sample_windows(shape: tuple[int, int], n: int, side: int = CHUNK) -> list[tuple[slice, slice]]:
+    """Choose some of the chunks that the indices of an image are stored in, or of other squares.
 
     By the size of the image alone, spread over all of it, how ever many are taken, by the
     low-discrepancy sequence of the plastic number [1]_.
@@ -57,6 +57,8 @@ def sample_windows(shape: tuple[int, int], n: int) -> list[tuple[slice, slice]]:
         Rows and columns of the image.
     n : int
         How many; all if there are no more.
+    side : int, default 1024
+        Side of a square in pixels.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def sample_windows(shape: tuple[int, int], n: int) -> list[tuple[slice, slice]]:
     [(slice(1024, 2048, None), slice(10240, 11264, None))]
     """
     height, width = shape
-    down, across = ceil_div(height, CHUNK), ceil_div(width, CHUNK)
+    down, across = ceil_div(height, side), ceil_div(width, side)
     chosen: set[tuple[int, int]] = set()
     if n >= down * across:
         chosen.update(np.ndindex(down, across))
@@ -82,12 +84,10 @@ def sample_windows(shape: tuple[int, int], n: int) -> list[tuple[slice, slice]]:
     while len(chosen) < min(n, down * across):
         chosen.add((int(y * down), int(x * across)))
         y, x = (y + 1 / PLASTIC) % 1, (x + 1 / PLASTIC**2) % 1
+    corners = [(side * row, side * column) for row, column in sorted(chosen)]
     return [
-        (
-            slice(CHUNK * row, min(CHUNK * (row + 1), height)),
-            slice(CHUNK * column, min(CHUNK * (column + 1), width)),
-        )
-        for row, column in sorted(chosen)
+        (slice(top, min(top + side, height)), slice(left, min(left + side, width)))
+        for top, left in corners
     ]
 
 

@@ -1,0 +1,50 @@
+"""The command that draws a bundle beside its original."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from kmdask.cli_options import talking
+from kmdask.cli_set_up import plain_errors, set_up
+
+
+@click.command()
+@click.argument("out")
+@click.option(
+    "--original",
+    metavar="SRC",
+    help="What was compressed.  [default: the source that the report names, if it is there]",
+)
+@click.option(
+    "--to",
+    "file",
+    metavar="FILE",
+    help="Write to FILE, which ends in .png, .svg or .pdf.  [default: OUT with the ending .png]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@talking
+def plot(
+    out: str,
+    *,
+    original: str | None,
+    file: str | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+) -> None:
+    """Draw the bundle OUT beside its original.
+
+    Overviews, the windows with the largest errors, the palette, and a cloud of pixels. However
+    large the image is, a few windows and overviews are all that is read.
+    """
+    from kmdask import places
+    from kmdask.image import CompressedImage
+
+    set_up(quiet=quiet, verbose=verbose)
+    written = f"{out.rstrip('/')}.png" if file is None else file
+    with plain_errors():
+        CompressedImage.read(places.place(out)).plot(original, written, overwrite=overwrite)
+    click.echo(json.dumps({"path": written}) if as_json else written)

@@ -1,0 +1,150 @@
+"""The curve of a sweep: what bits buy."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from kmdask.plotting.sheets import ACCENT, INK, LINES, MUTED, RIVALS, Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from kmdask.rates import Point, Sweep
+
+NAMES = {"jpeg": "JPEG", "webp": "WebP", "jxl": "JPEG XL", "avif": "AVIF", "png": "PNG"}
+
+
+def draw_sweep(table: Sweep) -> Sheet:
+    """Draw the points of a sweep, and its rivals; see `kmdask.Sweep.plot`."""
+    sheet = Sheet(8.0, 5.8)
+    axes = sheet.place(0.75, 1.3, 7.0, 3.85)
+    bits = {point.k: _bits(table, point) for point in table.points}
+    quality = {point.k: _quality(table, point) for point in table.points}
+    rivals = [(each.codec, each.k, _per_pixel(table, each.sample_bytes), each.psnr)
+              for each in table.rivals]  # fmt: skip
+    finite = [
+        value
+        for value in (*quality.values(), *(psnr for *_, psnr in rivals))
+        if math.isfinite(value)
+    ]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    room = max(high - low, 1.0) * 0.1
+    top = high + room
+    for codec in dict.fromkeys(codec for codec, *_ in rivals):
+        for of_indices in (False, True):
+            own = sorted(
+                (x, y)
+                for name, k, x, y in rivals
+                if name == codec and (k is not None) == of_indices
+            )
+            _line(axes, codec, own, top, of_indices=of_indices)
+    places = [(bits[p.k], min(quality[p.k], top)) for p in table.points]
+    axes.plot(*zip(*places, strict=True), color=ACCENT, lw=2, marker="o", ms=5.5, mec="white",
+              mew=0.8, zorder=5, label="palette, as stored" if table.sample_pixels else "palette",
+              clip_on=False)  # fmt: skip
+    _label(axes, table, places)
+    _scale(axes, [*bits.values(), *(x for _, _, x, _ in rivals)])
+    lossless = any(math.isinf(value) for value in (*quality.values(), *(y for *_, y in rivals)))
+    axes.set_ylim(low - room, top + (0 if lossless else room / 2))
+    if lossless:
+        axes.axhline(top, color=MUTED, lw=0.8, ls=(0, (4, 3)), zorder=1)
+        axes.annotate("without loss", (0, top), xycoords=("axes fraction", "data"), color=MUTED,
+                      xytext=(4, 3), textcoords="offset points", fontsize=8)  # fmt: skip
+    _dress(axes, table)
+    _head(sheet, table)
+    return sheet
+
+
+def _per_pixel(table: Sweep, size: int) -> float:
+    return 8 * size / table.sample_pixels
+
+
+def _bits(table: Sweep, point: Point) -> float:
+    return (
+        point.bits_per_pixel
+        if point.sample_bytes is None
+        else _per_pixel(table, point.sample_bytes)
+    )
+
+
+def _quality(table: Sweep, point: Point) -> float:
+    sampled = table.sample_psnr(point)
+    return point.psnr if sampled is None else sampled
+
+
+def _line(
+    axes: Axes, codec: str, points: list[tuple[float, float]], top: float, *, of_indices: bool
+) -> None:
+    """Draw what one codec does: a line where it loses something, a marker on top where not."""
+    color, marker = RIVALS[codec]
+    style: dict[str, Any] = {
+        "color": color,
+        "marker": marker,
+        "ms": 5,
+        "mew": 1.2,
+        "zorder": 4,
+        "clip_on": False,
+    }
+    lossy = [(x, y) for x, y in points if math.isfinite(y)]
+    name = f"{NAMES[codec]}{' of the indices' if of_indices else ''}"
+    if lossy:
+        axes.plot(*zip(*lossy, strict=True), lw=1.3, label=name, **style)
+    for x, y in points:
+        if math.isinf(y):
+            axes.plot(x, top, ls="none", label=None if lossy else name, **style)
+            name = "_nolegend_"
+
+
+def _label(axes: Axes, table: Sweep, places: list[tuple[float, float]]) -> None:
+    """Write k at the points, and mark the knee."""
+    knee = table.knee.k
+    for point, place in zip(table.points, places, strict=True):
+        at_knee = point.k == knee
+        axes.annotate(f"k = {point.k}, the knee" if at_knee else str(point.k), place,
+                      xytext=(8, -13), textcoords="offset points", ha="left", fontsize=9,
+                      color=INK, fontweight="bold" if at_knee else "normal", zorder=6,
+                      annotation_clip=False,
+                      bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none",
+                            "alpha": 0.75})  # fmt: skip
+        if at_knee:
+            axes.plot(*place, marker="o", ms=13, mfc="none", mec=ACCENT, mew=1.6, ls="none",
+                      zorder=5, clip_on=False)  # fmt: skip
+
+
+def _scale(axes: Axes, bits: list[float]) -> None:
+    """Bits by their logarithm, unless there are none somewhere."""
+    if min(bits) > 0 and max(bits) > min(bits):
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(min(bits) / 1.5, max(bits) * 1.25)
+        axes.xaxis.set_major_locator(LogLocator(base=2, numticks=20))
+        axes.xaxis.set_minor_locator(LogLocator(base=2, subs=(), numticks=20))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+def _dress(axes: Axes, table: Sweep) -> None:
+    axes.set_facecolor("white")
+    axes.grid(color=LINES, lw=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in {"left", "bottom"}, color=MUTED)
+    axes.tick_params(colors=MUTED, labelsize=9, length=3, which="both")
+    measured = "as stored" if table.sample_pixels else "by the entropy of the indices"
+    axes.set_xlabel(f"bits per pixel, {measured}", color=INK, fontsize=10)
+    axes.set_ylabel("PSNR in dB", color=INK, fontsize=10)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.035), fontsize=9, frameon=False, ncols=6,
+                labelcolor=INK, handlelength=2, columnspacing=1.6, borderaxespad=0)  # fmt: skip
+
+
+def _head(sheet: Sheet, table: Sweep) -> None:
+    height, width, bands = table.shape
+    sheet.write(0.25, 0.2, PurePath(table.source).name, fontsize=13, color=INK, fontweight="bold")
+    kind = "colours" if table.exact else "groups of colours"
+    told = f"{width:,} × {height:,}, {bands} × {table.dtype}, {table.colors:,} {kind}"
+    if table.sample_pixels:
+        what = "bits and PSNR" if table.rivals else "bits"
+        told += f"; {what} of a sample of {table.sample_pixels:,} pixels"
+    sheet.write(0.25, 0.5, told)
