@@ -88,7 +88,7 @@ clean:  ## remove .venv, caches and built files
 # One universal set of pins for all Pythons and platforms, and the lowest set that pyproject.toml allows.
 UV := build/lock/bin/uv pip compile --quiet --no-build --strip-extras --no-emit-index-url \
 	--no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade \
-	--extra demo --extra dev --extra s3 --extra gs --extra az --extra http pyproject.toml
+	--extra demo --extra dev --extra s3 --extra gs --extra az --extra http --extra codecs pyproject.toml
 
 lock:  ## write constraints.txt and constraints-lowest.txt anew
 	$(PYTHON) -m venv build/lock
