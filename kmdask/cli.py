@@ -83,14 +83,11 @@ def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **optio
 
     How many colours is said by one of -k, --psnr, --max-bytes, --ratio, --palette, --target-bpp.
     """
-    asked = (
-        k or options["target_bpp"],
-        *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")),
-    )
+    begun = k if options["target_bpp"] is None else 0
+    asked = (begun, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
     if sum(each is not None for each in asked) != 1:
-        raise click.UsageError(
-            "Give one of -k, --psnr, --max-bytes, --ratio, --palette, --target-bpp."
-        )
+        names = "-k, --psnr, --max-bytes, --ratio, --palette, --target-bpp"
+        raise click.UsageError(f"Give one of {names}.")
     _compress(src, out, k, **options)
 
 
