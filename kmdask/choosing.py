@@ -30,6 +30,9 @@ PLAIN = 10 * math.log10(12 * 255**2)
 MORE = 0.75
 """Bits by which entries to begin with are more than the rate asked for takes."""
 
+LEAST = 1e-4
+"""Share of the rate asked for that is left where it was exceeded."""
+
 
 def fit_asked(
     counted: Counted,
@@ -194,18 +197,19 @@ def _reach_rate(counted: Counted, rate: float, k: int, fit: Callable[[int], Tria
 
 def _rated(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
     """Do so from the palette of k colours."""
-    plain, aim = fit(k), rate
+    plain, less = fit(k), 0.0
     while entropy_of(plain.metrics.shares) > rate:
-        found = counted.rated(plain, aim)
+        found = counted.rated(plain, rate - less)
         if found is None:
             # Where entries are equally frequent none is dearer than others: begin with fewer.
-            plain, aim = fit(len(plain.palette) // 2), rate
+            plain, less = fit(len(plain.palette) // 2), 0.0
             continue
         excess = entropy_of(found.metrics.shares) - rate
         if excess <= 0:
             return found
-        # Rounding, and joined colours, have brought some in excess.
-        aim -= 1.5 * excess
-        if aim <= rate / 2:
-            plain, aim = fit(len(plain.palette) // 2), rate
+        # Rounding, and joined colours, have brought some in excess. However little it is, twice as
+        # much is left each time.
+        less = max(1.5 * excess, 2 * less, LEAST * rate)
+        if less >= rate / 2:
+            plain, less = fit(len(plain.palette) // 2), 0.0
     return plain

@@ -15,6 +15,7 @@ import click
 
 from kmdask import __version__
 from kmdask.cli_compare import compare
+from kmdask.cli_fit import fit
 from kmdask.cli_options import (
     CONNECTING,
     choosing,
@@ -24,7 +25,6 @@ from kmdask.cli_options import (
     fitting,
     fixing,
     reading,
-    seeding,
     talking,
 )
 from kmdask.cli_palette import palette
@@ -91,44 +91,7 @@ def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **optio
     _compress(src, out, k, **options)
 
 
-@main.command()
-@click.argument("sources", metavar="SRC...", nargs=-1, required=True)
-@click.argument("out")
-@click.option("-k", "k", type=int, required=True, help="Number of colours, 1 to 65536.")
-@fixing
-@reading
-@fitting
-@seeding
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
-@connecting
-@talking
-def fit(
-    sources: tuple[str, ...],
-    out: str,
-    *,
-    as_json: bool,
-    quiet: bool,
-    verbose: int,
-    **options: Any,
-) -> None:
-    """Fit one palette to the images SRC and write it to the file OUT.
-
-    Nothing is compressed; kmdask compress SRC --palette OUT does that, of these images, of regions
-    of them or of others of the same bands.
-    """
-    from kmdask import palette_fit
-
-    told = set_up(quiet=quiet, verbose=verbose)
-    where = {name: options.pop(name) for name in CONNECTING}
-    with plain_errors():
-        cluster = chosen(**where)
-        saved = palette_fit.fit(list(sources), out=out, client=cluster, progress=told, **options)
-    entries = len(saved.palette)
-    result = {"path": saved.path, "sources": saved.sources, "k": saved.k, "k_used": entries}
-    click.echo(json.dumps(result) if as_json else f"{saved.path}: {entries} colours")
-
-
-for _command in (sweep, palette, compare, plot, view):
+for _command in (fit, sweep, palette, compare, plot, view):
     main.add_command(_command)
 
 

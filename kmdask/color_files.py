@@ -40,6 +40,9 @@ ENTRY = re.compile(r"(-?\d+)" + r"[\s,:]+(\d+)" * 3 + r"(?:[\s,:]+(\d+))?(?:[\s,
 
 GIMP = "GIMP Palette"
 
+MOST = 1 << 25
+"""Bytes of a file at most: 512 for each entry that there can be."""
+
 
 def hex_color(text: str) -> tuple[int, int, int]:
     """Return red, green and blue of a hexadecimal colour.
@@ -124,7 +127,7 @@ def read(kind: str, content: bytes) -> Colors:
     Raises
     ------
     ValueError
-        If it is not of that kind.
+        If it is not of that kind, or too large.
 
     Examples
     --------
@@ -132,6 +135,8 @@ def read(kind: str, content: bytes) -> Colors:
     array([[255,   0,   0],
            [  0,   9,   0]], dtype=uint8)
     """
+    if len(content) > MOST:
+        raise ValueError(f"it is larger than {MOST >> 20} MiB")
     rows = READERS[kind](content.decode("utf-8-sig", errors="replace"))
     if not rows:
         raise ValueError("there is no colour in it")

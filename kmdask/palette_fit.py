@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmdask import places, storage
+from kmdask import places
 from kmdask.choosing import check_entries, fit_asked
 from kmdask.counted import count
 from kmdask.display import choose_display
@@ -18,8 +18,9 @@ from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import chosen
 from kmdask.reading.window import check_window
-from kmdask.saved_palette import SavedPalette
+from kmdask.saved_palette import FILE, SavedPalette
 from kmdask.stored import Stored
+from kmdask.writing import publish
 from kmdask.writing.cog import check_cog
 from kmdask.writing.sampled import affordable
 
@@ -81,7 +82,7 @@ def fit(
     window : sequence of int or rasterio.windows.Window, optional
         The region to fit to, the same of each image.
     overwrite : bool, default False
-        Whether to replace a file that is there.
+        Whether to replace a palette that is there.
     client, estimator, progress : optional
         As for `kmdask.compress`.
 
@@ -123,7 +124,8 @@ def fit(
     paths = list(path) if isinstance(path, list | tuple) else [path]
     target = None if out is None else places.output_place(out)
     if target is not None:
-        storage.check_free(target, overwrite=overwrite)
+        with writing(target):
+            publish.check_free(target, FILE, overwrite=overwrite)
     with (
         _scratch(target) as scratch,
         opened(

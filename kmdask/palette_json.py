@@ -6,11 +6,13 @@ The file is JSON. Numbers are written so that they are read again as they were, 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kmdask import storage
 from kmdask.bands import Band
 from kmdask.display import Display
 from kmdask.errors import PaletteError
@@ -18,6 +20,7 @@ from kmdask.fitting.space import Space
 from kmdask.palette import Palette
 
 if TYPE_CHECKING:
+    from kmdask.places import Place
     from kmdask.saved_palette import SavedPalette
 
 KIND = "kmdask palette"
@@ -27,6 +30,14 @@ FORMAT_VERSION = 1
 
 DAMAGED = (LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 """What damaged files make Python raise."""
+
+
+BEGINNING = re.compile(rb'\s*\{\s*"kind"\s*:\s*"' + KIND.encode())
+
+
+def is_saved(place: Place) -> bool:
+    """Whether a file begins as one that is written here does."""
+    return storage.is_file(place) and BEGINNING.match(storage.read_start(place, 99)) is not None
 
 
 def dumped(saved: SavedPalette) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,10 @@ def read(place: Place) -> SavedPalette:
             return _of_bundle(place)
         head = storage.read_start(place, HEAD)
         kind = color_files.kind_of(head)
-        own = head.lstrip()[:1] == b"{"
-        content = storage.read_file(place) if own or kind is not None else b""
+        own = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+        content = storage.read_file(place) if own else b""
+        if kind is not None:
+            content = storage.read_start(place, color_files.MOST + 1)
     except OSError as error:
         msg = f"there is no palette at {str(place)!r}: {error}; give {KNOWN}"
         raise PaletteError(msg) from error

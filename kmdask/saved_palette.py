@@ -10,6 +10,7 @@ from kmdask.display import Display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
 from kmdask.palette import Palette
+from kmdask.writing import publish
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from kmdask.fitting.space import Space
     from kmdask.places import Place
     from kmdask.reading.raster import Raster
+
+
+FILE = publish.Kind("palette that kmdask saved", palette_json.is_saved)
+"""What a palette may take the place of. Of ``fit a.tif b.tif`` the last is the output."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,7 @@ class SavedPalette:
         path : str or path-like
             A path, or a URL (``s3://``, ``gs://``, ``az://``).
         overwrite : bool, default False
-            Whether to replace a file that is there.
+            Whether to replace a file that is there, if that is a saved palette too.
 
         Raises
         ------
@@ -184,8 +189,8 @@ class SavedPalette:
             If it cannot be written.
         """
         place = places.place(path)
-        storage.check_free(place, overwrite=overwrite)
         with writing(place):
+            publish.check_free(place, FILE, overwrite=overwrite)
             storage.write_file(place, self.to_json())
 
     @classmethod
@@ -231,7 +236,7 @@ class SavedPalette:
             they are 256 at most; a layer style of QGIS, or a colour map of QGIS and ArcGIS, which
             paint the indices of a bundle and leave out missing pixels; and, as `write`, all of it.
         overwrite : bool, default False
-            Whether to replace a file that is there.
+            Whether to replace a file that is there, by JSON only another palette in JSON.
 
         Raises
         ------
@@ -253,6 +258,9 @@ class SavedPalette:
         """
         place = places.place(path)
         kind = color_exports.format_of(place.name, format)
+        if kind == "json":
+            self.write(path, overwrite=overwrite)
+            return
         storage.check_free(place, overwrite=overwrite)
         with writing(place):
             storage.write_file(place, self.exported(kind, place.stem))

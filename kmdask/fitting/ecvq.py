@@ -118,7 +118,8 @@ class Descent:
     def __init__(self, X: Floats, weights: Floats, k: int, threads: int = 1) -> None:
         self._middle = np.average(X, axis=0, weights=weights)
         rows = np.column_stack([X - self._middle, np.zeros(len(X))])
-        self._squares = float(weights @ (rows**2).sum(axis=1))
+        # No matrix product: the number of threads would decide in which order it adds up.
+        self._squares = float((weights * (rows**2).sum(axis=1)).sum())
         # Farther than this from all colours no entry is nearest.
         self._far = 2 * math.sqrt(float((np.ptp(X, axis=0) ** 2).sum())) + 1.0
         self._steps = Steps(rows, weights, k, threads)
@@ -133,7 +134,7 @@ class Descent:
         centers = entries.centers.copy()
         means = sums.sums[used, :-1] / sums.weights[used, None]
         centers[used] = means + self._middle
-        error = self._squares - float(sums.weights[used] @ (means**2).sum(axis=1))
+        error = self._squares - float((sums.weights[used] * (means**2).sum(axis=1)).sum())
         taken = Entries(centers, sums.weights, price)
         bits = taken.rate * float(sums.weights.sum())
         return Entries(centers, sums.weights, price, max(error, 0.0) + price * bits)
@@ -248,7 +249,8 @@ def _reach(cells: Cells, start: Floats, rate: float) -> Rated | None:
     if found is None:
         return None
     used = found.masses > 0
-    return Rated(found.centers[used], found.penalties[used])
+    # The last digits of a logarithm are not the same on every machine.
+    return Rated(found.centers[used], found.penalties[used].astype(np.float32).astype(np.float64))
 
 
 def _in_bands(found: Rated, colors: WeightedColors, space: Space) -> Rated:

@@ -182,4 +182,4 @@ def _measured(
     chunk = np.full((CHUNK, CHUNK), 0 if fill is None else fill, index_dtype(entries))
     chunk[: indices.shape[0], : indices.shape[1]] = indices
     counts = np.bincount(indices.ravel(), minlength=len(lengths))
-    return Piece(encoded_bytes(chunk, codec, entries), float(counts @ lengths))
+    return Piece(encoded_bytes(chunk, codec, entries), float((counts * lengths).sum()))
