@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -11,8 +12,10 @@ from bundles import contents
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 import kmdask
+from kmdask import choosing
 from kmdask.cli import main
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError
@@ -91,16 +94,17 @@ def test_encoding_is_brute_force(data):
 def test_table_is_brute_force(k):
     rng = np.random.default_rng(k)
     entries = np.unique(rng.integers(0, 256, (k, 3), dtype=np.uint8), axis=0)
-    for penalties in (rng.exponential(500, len(entries)), 64.0 * rng.integers(0, 9, len(entries))):
-        table = np.zeros(1 << 24, np.uint16)
-        kernels.nearest_table(entries, penalties, table)
-        codes = rng.integers(0, 1 << 24, 4000, dtype=np.uint32)
-        colors = kernels.decode_codes(codes, 3)
-        expected = nearest(colors, entries, penalties)
-        np.testing.assert_array_equal(table[codes], expected)
-        pixels = da.from_array(colors[None].astype(np.uint16))
-        found = encode(pixels, Palette(entries, penalties)).compute()[0]
-        np.testing.assert_array_equal(found, expected)
+    # Of few entries any, of many whole numbers, so that many are equally good.
+    penalties = rng.exponential(500, len(entries)) if k == 7 else 64.0 * (entries[:, 0] % 9)
+    table = np.zeros(1 << 24, np.uint16)
+    kernels.nearest_table(entries, penalties, table)
+    codes = rng.integers(0, 1 << 24, 3000, dtype=np.uint32)
+    colors = kernels.decode_codes(codes, 3)
+    expected = nearest(colors, entries, penalties)
+    np.testing.assert_array_equal(table[codes], expected)
+    pixels = da.from_array(colors[None].astype(np.uint16))
+    found = encode(pixels, Palette(entries, penalties)).compute()[0]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_metrics_count_by_the_rule(scene):
@@ -179,42 +183,40 @@ def test_the_rate_is_met_and_used(drawn, rate):
 
 
 def test_less_error_than_plain_palettes_of_the_rate(compress, tmp_path):
-    pixels = cloud(60, 70)
+    pixels = cloud(40, 50)
 
     def reported(name, *arguments, **options):
         path = tmp_path / f"{name}.kmdask"
         return compress(pixels, *arguments, out=path, formats=("zarr",), **options).report
 
-    for k in (5, 24):
-        plain = reported(k, k)
-        rate = entropy_of(kmdask.open(tmp_path / f"{k}.kmdask").indices.compute())
-        assert reported(f"rated {k}", 64, target_bpp=rate).mse < 0.97 * plain.mse
+    plain = reported("plain", 12)
+    rate = entropy_of(kmdask.open(tmp_path / "plain.kmdask").indices.compute())
+    assert reported("rated", 40, target_bpp=rate).mse < 0.97 * plain.mse
 
 
 # compress
 
 
-@pytest.mark.parametrize("kind", ["counted", "scaled", "oklab", "cells", "components"])
+@pytest.mark.parametrize("kind", ["counted", "oklab", "cells", "components"])
 def test_compress(compress, client, holes, tmp_path, kind):
-    pixels = cloud(60, 80)
-    pixels[~holes(60, 80)] = 255
-    options = {"formats": ("zarr",), "nodata": 255}
-    if kind == "scaled":
-        options["scale"] = (1.0, 0.5, 2.0)
+    pixels = cloud(40, 60)
+    pixels[~holes(40, 60)] = 255
+    options = {"formats": ("zarr",), "nodata": 255, "ssim": False}
     if kind == "oklab":
         options["space"] = "oklab"
     if kind in {"cells", "components"}:
         pixels = np.concatenate([pixels, pixels[:, :, :1]], axis=2).astype(np.uint16)
         options |= {"refine": 1, "pca": 2 if kind == "components" else None}
+        options["scale"] = (1.0, 0.5, 2.0, 1.0)
     image = compress(pixels, 32, tmp_path / "a.kmdask", target_bpp=2.5, **options)
     report, indices = image.report, image.indices.compute()
     valid = indices != image.nodata
     assert report.asked == {"target_bpp": 2.5}
     assert report.k == 32 >= report.k_used
     got = entropy_of(indices[valid])
-    assert got <= (2.5 if kind in {"counted", "scaled", "oklab"} else 2.7)
+    assert got <= (2.5 if kind in {"counted", "oklab"} else 2.7)
     assert got > 2.3
-    if kind in {"counted", "scaled", "oklab"}:
+    if kind in {"counted", "oklab"}:
         assert report.attained == pytest.approx(got)
     assert not kmdask.verify(image.path, client=client)
     # The rule is in the bundle: what is encoded with its palette is encoded alike.
@@ -233,9 +235,9 @@ def test_compress(compress, client, holes, tmp_path, kind):
 
 
 def test_smoothed_by_the_rule_and_measured_so(compress, tmp_path):
-    pixels = cloud(60, 80)
+    pixels = cloud(40, 50)
     options = {"target_bpp": 2.5, "formats": ("zarr",), "smooth": 0.3}
-    image = compress(pixels, 32, tmp_path / "a.kmdask", **options)
+    image = compress(pixels, 20, tmp_path / "a.kmdask", **options)
     # What a pixel takes costs it no more than is allowed, with what is added.
     palette, indices = image.palette, image.indices.compute()
     costs = ((pixels[..., None, :].astype(float) - palette.colors) ** 2).sum(axis=-1)
@@ -245,9 +247,44 @@ def test_smoothed_by_the_rule_and_measured_so(compress, tmp_path):
     assert 0 < gap.max() <= 0.3 * spacing(palette) * (1 + 1e-9)
     # Sizes are met with what smoothing makes of the indices.
     options = {"formats": ("zarr",), "smooth": 0.3}
-    image = compress(pixels, out=tmp_path / "b.kmdask", max_bytes=7000, **options)
-    more = compress(pixels, image.report.k + 1, tmp_path / "c.kmdask", **options)
-    assert image.report.attained <= 7000 < more.report.sizes["zarr"]
+    pixels = pixels[:, :, 0]
+    allowed = compress(pixels, 6, tmp_path / "b.kmdask", **options).report.sizes["zarr"]
+    image = compress(pixels, out=tmp_path / "c.kmdask", max_bytes=allowed, **options)
+    more = compress(pixels, image.report.k + 1, tmp_path / "d.kmdask", **options)
+    assert image.report.attained <= allowed < more.report.sizes["zarr"]
+
+
+def test_the_same_bits_whatever_the_threads():
+    # A matrix product of many rows is added up as its threads are.
+    rng = np.random.default_rng(0)
+    X, weights = rng.random((50_000, 3)), rng.integers(1, 99, 50_000).astype(float)
+    found = []
+    for threads in (1, 4):
+        with threadpool_limits(threads):
+            descent = Descent(X, weights, 16, threads)
+            found.append(descent.step(Entries(X[:16], np.ones(16)), 0.001))
+    assert found[0].cost == found[1].cost
+    np.testing.assert_array_equal(found[0].centers, found[1].centers)
+
+
+def test_a_rate_exceeded_by_next_to_nothing():
+    # The same palette comes again and again, until twice what was left before is left.
+    asked = []
+
+    def trial(shares):
+        return SimpleNamespace(palette=shares, metrics=SimpleNamespace(shares=shares))
+
+    def rated(_, rate):
+        asked.append(rate)
+        return trial((0.5, 0.5))
+
+    def fit(k):
+        return trial((1 / k,) * k)
+
+    rate = float(np.nextafter(1, 0))
+    found = choosing._rated(SimpleNamespace(rated=rated), rate, 2, fit)
+    assert found.palette == (1.0,)
+    assert len(asked) < 20
 
 
 def test_few_bits_are_needed_or_none_starves(compress, tmp_path):
@@ -300,11 +337,12 @@ def test_refused(asked, told):
         Options(**{"k": None} | asked)
 
 
-def test_command_line(tmp_path, scene, write_raster):
+def test_command_line(tmp_path, client, scene, write_raster):
     source = write_raster(tmp_path / "scene.tif", scene(30, 40))
 
     def run(*arguments):
-        done = CliRunner().invoke(main, ["compress", *map(str, arguments), "--no-tiles"])
+        with client.as_current():
+            done = CliRunner().invoke(main, ["compress", *map(str, arguments), "--no-tiles"])
         return done.exit_code, done.stdout + done.stderr
 
     code, told = run(source, "--target-bpp", 1.25, "-k", 20)

@@ -179,6 +179,18 @@ def test_written_once_and_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path], "nothing temporary is left"
 
 
+def test_an_image_is_not_replaced(tmp_path, write_raster, scene):
+    # Of two images and no output the second is taken for it.
+    one, two = (write_raster(tmp_path / name, scene(8, 9)) for name in ("a.tif", "b.tif"))
+    before = two.read_bytes()
+    done = CliRunner().invoke(main, ["fit", str(one), str(two), "-k", "2", "--overwrite"])
+    assert done.exit_code == 1
+    assert "b.tif' is no palette that kmdask saved and is not overwritten" in done.stderr
+    with pytest.raises(OutputExistsError, match="is no palette"):
+        saved().write(two, overwrite=True)
+    assert two.read_bytes() == before
+
+
 def test_in_an_object_store():
     saved().write("memory://palettes/a.json")
     assert SavedPalette.read("memory://palettes/a.json") == saved()

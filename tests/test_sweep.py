@@ -82,11 +82,11 @@ def counted(shape, size):
 def test_points_are_those_of_compress(
     sweep, compress, scene, holes, tmp_path, nodata, bands, codec
 ):
-    pixels = np.minimum(scene(150, 1090, bands), 254)
+    pixels = np.minimum(scene(60, 1090, bands), 254)
     if nodata is not None:
-        pixels[~holes(150, 1090)] = nodata
+        pixels[~holes(60, 1090)] = nodata
     table = sweep(pixels, KS, nodata=nodata, seed=3, codec=codec)
-    assert (table.shape, table.exact, table.sample_pixels) == ((150, 1090, bands), True, 150 * 1090)
+    assert (table.shape, table.exact, table.sample_pixels) == ((60, 1090, bands), True, 60 * 1090)
     for point in table.points:
         image = compress(
             pixels,
@@ -95,6 +95,7 @@ def test_points_are_those_of_compress(
             nodata=nodata,
             seed=3,
             codec=codec,
+            ssim=False,
             formats=("zarr",),
         )
         report = image.report
@@ -104,7 +105,7 @@ def test_points_are_those_of_compress(
             continue
         assert (point.entries, point.psnr) == (report.k_used, report.psnr)
         assert point.bits_per_pixel == pytest.approx(entropy(image.indices.compute()))
-        assert point.index_bytes == round(point.bits_per_pixel * 150 * 1090 / 8)
+        assert point.index_bytes == round(point.bits_per_pixel * 60 * 1090 / 8)
         # All chunks are in the sample, those at the edges too.
         assert point.sample_bytes == stored(image)
         assert (point.stored_bytes, point.stored_error) == (report.sizes["zarr"], 0)
@@ -158,18 +159,18 @@ def test_the_error_never_rises(sweep, pixels, ks, scale):
 
 
 def test_same_numbers_however_it_is_chunked(sweep, scene):
-    pixels = scene(100, 1100)
+    pixels = scene(40, 1100)
     tables = [
-        sweep(da.from_array(pixels, chunks=(*size, 3)), (3, 5)) for size in ((100, 1100), (64, 300))
+        sweep(da.from_array(pixels, chunks=(*size, 3)), (2, 4)) for size in ((40, 1100), (24, 300))
     ]
     assert numbers(tables[0]) == numbers(tables[1])
 
 
 def test_read_once_with_a_sample_too(sweep):
-    array = counted((2048, 3072), (700, 1024))
+    array = counted((1100, 2200), (400, 1024))
     part, whole = sweep(array, (2, 4), sample=2), sweep(array, (2, 4), sample=6)
     assert len(READ) == 2 * len(set(READ)) == 18
-    assert (part.sample_pixels, whole.sample_pixels) == (2 << 20, 6 << 20)
+    assert part.sample_pixels < whole.sample_pixels == 1100 * 2200
     for point, exact in zip(part.points, whole.points, strict=True):
         assert exact.stored_error == 0 < point.stored_error
         assert point.stored_bytes == pytest.approx(exact.stored_bytes, rel=0.5)
@@ -252,11 +253,12 @@ def test_files(sweep, tmp_path):
         table.write(json=files["csv"], csv=files["csv"], overwrite=True)
 
 
-def test_command_line(tmp_path, scene, write_raster):
+def test_command_line(tmp_path, client, scene, write_raster):
     source = write_raster(tmp_path / "scene.tif", scene(60, 80))
 
     def run(*arguments):
-        return CliRunner().invoke(main, ["sweep", *map(str, arguments)])
+        with client.as_current():
+            return CliRunner().invoke(main, ["sweep", *map(str, arguments)])
 
     files = ("--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
     done = run(source, "--ks", "3,2", *files)
