@@ -13,8 +13,8 @@ from kmdask.connecting.machines import room_of
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.image import CompressedImage
 from kmdask.pixels import checked
-from kmdask.reading.plans import sample_bytes
 from kmdask.reading.arrays import lay_out_array, recognise
+from kmdask.reading.plans import sample_bytes
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import Window, check_window
 from kmdask.writing import store
