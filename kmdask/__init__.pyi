@@ -32,12 +32,12 @@ from .fitting.survey import survey as survey
 from .georef import Georef as Georef
 from .georef import GroundControlPoint as GroundControlPoint
 from .image import CompressedImage as CompressedImage
+from .image import open as open
 from .metrics import Metrics as Metrics
 from .metrics import measure as measure
 from .palette import Palette as Palette
 from .palette_fit import fit as fit
 from .pipeline import compress as compress
-from .pipeline import open as open
 from .rates import Point as Point
 from .rates import Sweep as Sweep
 from .reading.raster import Raster as Raster

@@ -22,10 +22,12 @@ from kmdask.cli_options import (
     compressing,
     connecting,
     fitting,
+    fixing,
     reading,
     seeding,
     talking,
 )
+from kmdask.cli_palette import palette
 from kmdask.cli_plot import plot
 from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.cli_show import show
@@ -44,7 +46,8 @@ Examples:
   kmdask plot scene.kmdask                   draws it beside scene.tif
   kmdask compress scene.tif --psnr 35        takes as many colours as 35 dB need
   kmdask fit a.tif b.tif both.json -k 16     fits one palette to two images
-  kmdask compress a.tif --palette both.json  compresses one of them with it
+  kmdask compress a.tif --palette both.json  compresses with it
+  kmdask palette scene.kmdask --to map.gpl   exports its colours
 """
 
 
@@ -65,8 +68,10 @@ def main() -> None:
 @click.option(
     "--palette",
     metavar="PALETTE",
-    help="Encode with this palette, a file of kmdask fit or a bundle, in place of -k.",
+    help="Encode with this palette in place of -k: a file of kmdask fit, a bundle, colours as "
+    "'#1b9e77,#d95f02', a .gpl, .clr or .qml, or a raster with a colour table.",
 )
+@fixing
 @reading
 @fitting
 @compressing
@@ -76,12 +81,13 @@ def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **optio
     SRC is any raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or group
     (GROUP.zarr::ARRAY), or a .npy file. OUT is a directory, by default SRC with the ending .kmdask.
 
-    How many colours is said by one of -k, --psnr, --max-bytes, --ratio and --palette. A target is
-    met on the counts of the colours; sizes are estimated by the entropy of the indices.
+    How many colours is said by one of -k, --psnr, --max-bytes, --ratio, --palette, --target-bpp.
     """
-    asked = (k, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
+    begun = k if options["target_bpp"] is None else 0
+    asked = (begun, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
     if sum(each is not None for each in asked) != 1:
-        raise click.UsageError("Give one of -k, --psnr, --max-bytes, --ratio and --palette.")
+        names = "-k, --psnr, --max-bytes, --ratio, --palette, --target-bpp"
+        raise click.UsageError(f"Give one of {names}.")
     _compress(src, out, k, **options)
 
 
@@ -89,6 +95,7 @@ def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **optio
 @click.argument("sources", metavar="SRC...", nargs=-1, required=True)
 @click.argument("out")
 @click.option("-k", "k", type=int, required=True, help="Number of colours, 1 to 65536.")
+@fixing
 @reading
 @fitting
 @seeding
@@ -121,10 +128,8 @@ def fit(
     click.echo(json.dumps(result) if as_json else f"{saved.path}: {entries} colours")
 
 
-main.add_command(sweep)
-main.add_command(plot)
-main.add_command(compare)
-main.add_command(view)
+for _command in (sweep, palette, compare, plot, view):
+    main.add_command(_command)
 
 
 @main.command()

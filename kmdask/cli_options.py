@@ -99,6 +99,36 @@ class NumberOr(click.ParamType[Any]):
             self.fail(f"{value!r} is neither a number of {self.name} nor {self.word}", param, ctx)
 
 
+class Colors(click.ParamType[Any]):
+    """Hexadecimal colours with commas between them, or one colour by the values of its bands."""
+
+    name = "colors"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
+        """Return what the help shows."""
+        return "#RRGGBB,...|N,N,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str | tuple[float, ...], ...]:
+        """Parse."""
+        parts = [part.strip() for part in str(value).split(",")]
+        if all(part.startswith("#") for part in parts):
+            return tuple(parts)
+        try:
+            return (tuple(int(part) if part.isdigit() else float(part) for part in parts),)
+        except ValueError:
+            self.fail(f"{value!r} is neither colours such as '#1b9e77' nor numbers", param, ctx)
+
+
+def _joined(
+    ctx: click.Context,  # noqa: ARG001  click's
+    param: click.Parameter,  # noqa: ARG001  likewise
+    value: tuple[tuple[str | tuple[float, ...], ...], ...],
+) -> list[str | tuple[float, ...]] | None:
+    return [color for colors in value for color in colors] or None
+
+
 connecting = options(
     click.option(
         "--scheduler",
@@ -140,14 +170,27 @@ choosing = options(
         "--max-bytes",
         type=int,
         metavar="BYTES",
-        help="The most colours whose indices take no more, by estimate, in place of -k.",
+        help="The most colours with which image.zarr takes no more, in place of -k.",
     ),
     click.option(
         "--ratio",
         type=float,
-        help="The most colours whose indices are so many times smaller than the raw pixels, "
-        "by estimate, in place of -k.",
+        help="The most colours with which it is so many times smaller than raw, in place of -k.",
     ),
+    click.option(
+        "--target-bpp",
+        type=float,
+        metavar="BITS",
+        help="Entropy of the indices in bits per valid pixel, of -k colours (256) at most.",
+    ),
+)
+fixing = click.option(
+    "--fixed",
+    type=Colors(),
+    multiple=True,
+    callback=_joined,
+    help="Colours that have to be in the palette, as '#1b9e77,#fff', or one by its value in each "
+    "band, as 812,1204,300,95; may be given again.",
 )
 reading = options(
     click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
@@ -192,17 +235,18 @@ fitting = options(
     ),
 )
 seeding = click.option("--seed", default=0, show_default=True, help="Seed of the fit.")
+coding = click.option(
+    "--codec",
+    metavar="zstd|bz2",
+    default="zstd",
+    show_default=True,
+    help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
+)
 compressing = options(
     seeding,
     click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
-    click.option(
-        "--codec",
-        metavar="zstd|bz2",
-        default="zstd",
-        show_default=True,
-        help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
-    ),
+    coding,
     click.option(
         "--smooth",
         type=float,

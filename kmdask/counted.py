@@ -5,44 +5,40 @@ One pass over the pixels counts; whatever is fitted and measured after it needs 
 
 from __future__ import annotations
 
-import math
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kmdask.bands import fill_values
-from kmdask.connecting.checks import check_readers
-from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import can_keep, room_of
 from kmdask.display import check_display
+from kmdask.fitted import Fitted
+from kmdask.fitting.ecvq import rated_centers
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.space import Oklab
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
+from kmdask.fixed import fixed_values
 from kmdask.metrics import entropy_of, measure
 from kmdask.palette import Palette
-from kmdask.pixels import countable
-from kmdask.reading.raster import found_at, open_raster
-from kmdask.stages import Stages
+from kmdask.writing.sampled import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import dask.array as da
-    import numpy as np
     import numpy.typing as npt
-    from distributed import Client
     from sklearn.base import BaseEstimator
 
+    from kmdask.display import Display
     from kmdask.fitting.colors import WeightedColors
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Survey
     from kmdask.metrics import Metrics
     from kmdask.options import Options
-    from kmdask.places import Place
-    from kmdask.progress import Progress
     from kmdask.reading.raster import Raster
+    from kmdask.writing.sampled import Window
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,9 @@ class Trial:
     measuring: Callable[[], Metrics]
     """Tells the error."""
 
+    penalties: npt.NDArray[np.float64] | None = None
+    """What the palette adds to the distances from each centre; None for nothing."""
+
     @cached_property
     def metrics(self) -> Metrics:
         """The error over the colours that it was fitted to, or over all pixels."""
@@ -75,13 +74,24 @@ class Counted:
     survey: Survey
     """How the colours were taken."""
 
+    fixed: npt.NDArray[np.float64]
+    """Colours that every palette is to have, of shape (m, band)."""
+
     wary: bool = False
     """Whether no entry may be what means missing, even if no pixel of these images is missing."""
+
+    sample: tuple[Window, ...] = ()
+    """Some of the chunks that the first image is stored in, with their masks; on the workers."""
 
     @property
     def pixels(self) -> int:
         """Pixels of the images, those that are missing among them."""
         return sum(raster.shape[0] * raster.shape[1] for raster in self.rasters)
+
+    @property
+    def entries(self) -> int:
+        """Entries at most that a palette has a use for."""
+        return len(self.colors) + len(self.fixed)
 
     @property
     def masked(self) -> bool:
@@ -93,10 +103,14 @@ class Counted:
         """The pixels of each image, and its mask if one is needed."""
         return [(r.pixels, r.mask if self.masked else None) for r in self.rasters]
 
-    def palette(self, centers: npt.NDArray[np.float64]) -> Palette:
-        """Make a palette of centres."""
+    def palette(
+        self,
+        centers: npt.NDArray[np.float64],
+        penalties: npt.NDArray[np.float64] | None = None,
+    ) -> Palette:
+        """Make a palette of centres, and of what it is to add to the distances from them."""
         avoid = fill_values(self.rasters[0].bands) if self.masked or self.wary else None
-        return Palette.from_centers(centers, self.rasters[0].pixels.dtype, avoid)
+        return Palette.from_centers(centers, self.rasters[0].pixels.dtype, avoid, penalties)
 
     def fit(
         self,
@@ -116,24 +130,60 @@ class Counted:
             mask=mask,
             space=self.survey.space,
             start=start,
+            fixed=self.fixed,
         )
-        palette = self.palette(centers)
-        return Trial(
-            k, centers, palette, partial(measure, self.colors, palette, space=self.survey.space)
+        return self._trial(k, centers)
+
+    def rated(self, plain: Trial, rate: float) -> Trial | None:
+        """Fit entries of no more than some entropy; see `kmdask.fitting.ecvq.rated_centers`."""
+        space = self.survey.space
+        found = rated_centers(self.colors, plain.centers, rate, space=space)
+        return None if found is None else self._trial(plain.k, *found)
+
+    def _trial(
+        self,
+        k: int,
+        centers: npt.NDArray[np.float64],
+        penalties: npt.NDArray[np.float64] | None = None,
+    ) -> Trial:
+        palette = self.palette(centers, penalties)
+        measuring = partial(measure, self.colors, palette, space=self.survey.space)
+        return Trial(k, centers, palette, measuring, penalties)
+
+    def fitted(self, trial: Trial, display: Display) -> Fitted:
+        """Return what is known of the images with the palette of a trial."""
+        exact = self.colors.exact
+        return Fitted(
+            palette=trial.palette,
+            k=trial.k,
+            display=display,
+            masked=self.masked,
+            space=self.survey.space,
+            peak=self.colors.high - self.colors.low,
+            colors=len(self.colors),
+            exact=exact,
+            metrics=trial.metrics if exact else None,
         )
 
     def refined(
         self,
-        centers: npt.NDArray[np.float64],
+        trial: Trial,
         steps: Refine,
         run: Callable[..., tuple[Any, ...]],
     ) -> npt.NDArray[np.float64]:
         """Take steps over all pixels of images gathered in cells; see `refine_centers`."""
         units = self.survey.units
         if units is None:
-            return centers
+            return trial.centers
         return refine_images(
-            self.known, centers, space=self.survey.space, steps=steps, units=units, run=run
+            self.known,
+            trial.centers,
+            space=self.survey.space,
+            steps=steps,
+            units=units,
+            run=run,
+            held=len(self.fixed),
+            penalties=trial.penalties,
         )
 
     def series(
@@ -160,14 +210,14 @@ class Counted:
             found = [self.fit(k, seed)]
             if last is not None and len(self.colors) > k:
                 found.append(self.fit(k, seed, start=last.centers))
-            best = min(found, key=self._error)
+            best = min(found, key=self.error)
             best = best if polish is None else polish(best)
             if last is not None:
-                best = min(best, replace(last, k=k), key=self._error)
+                best = min(best, replace(last, k=k), key=self.error)
             last = best
             yield best
 
-    def _error(self, trial: Trial) -> float:
+    def error(self, trial: Trial) -> float:
         """What a palette of these images is to make small."""
         metrics = trial.metrics
         perceived = metrics.delta_e if isinstance(self.survey.space, Oklab) else None
@@ -176,6 +226,11 @@ class Counted:
     def bits(self, metrics: Metrics) -> float:
         """Entropy of the indices in bits per pixel; see `kmdask.metrics.entropy_of`."""
         return entropy_of(metrics.shares, self.colors.pixels / self.pixels)
+
+    def shares(self, metrics: Metrics) -> npt.NDArray[np.float64]:
+        """The share of all pixels that has each entry, last that of missing ones."""
+        valid = self.colors.pixels / self.pixels
+        return np.append(valid * np.array(metrics.shares), 1 - valid)
 
     def index_bytes(self, metrics: Metrics) -> int:
         """Estimate the bytes of the stored indices, by their entropy; see `bits`."""
@@ -189,6 +244,7 @@ def count(
     *,
     wary: bool = False,
     keep: bool = False,
+    sample: int = 0,
 ) -> Counted:
     """Count the colours of images, in one pass over them.
 
@@ -204,6 +260,8 @@ def count(
         See `Counted`.
     keep : bool, default False
         Whether the workers keep the chunks that they have read, for the passes to come.
+    sample : int, default 0
+        Chunks of the first image, as it will be stored, whose pixels they keep.
 
     Returns
     -------
@@ -214,73 +272,18 @@ def count(
     check_display(options.display, bands)
     check_scale(options.scale, len(bands))
     check_pca(options.pca, len(bands))
+    fixed = fixed_values(options.fixed, bands, rasters[0].pixels.dtype)
     images = [(raster.pixels, raster.mask, raster.window) for raster in rasters]
     plan = survey_images(images, scale=options.scale, pca=options.pca, space=options.space)
     tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
     chunks = [part for raster in rasters for part in raster.chunks] if keep else []
-    done = run(*(part for table in tables for part in table), *chunks)
+    windows = cut(rasters[0].pixels, rasters[0].mask, sample)
+    cuttings = [part for window in windows for part in window if part is not None]
+    done = run(*(part for table in tables for part in table), *chunks, *cuttings)
     colors = plan.counter.colors(plan.counter.joined(done[: 2 * len(tables) : 2]))
     kept = iter(done[2 * len(tables) :])
     rasters = [raster.with_chunks(kept) for raster in rasters] if keep else rasters
-    return Counted(tuple(rasters), colors, plan, wary)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """Images that are open, and where to work on them."""
-
-    rasters: list[Raster]
-    client: Client
-    stages: Stages
-
-    def can_keep(self, options: Options) -> bool:
-        """Whether pixels are needed again once they are counted, and the workers can keep them."""
-        again = options.refine != 0 and not countable(self.rasters[0].pixels)
-        return again and can_keep(self.client, self.rasters)
-
-    def run(self, *collections: Any) -> tuple[Any, ...]:
-        """Compute lazy collections on the cluster and return them persisted."""
-        return self.stages.run(self.client, *collections)
-
-
-@contextmanager
-def opened(
-    paths: Sequence[Any],
-    options: Options,
-    *,
-    client: Connection,
-    progress: Progress,
-    name: str,
-    scratch: Iterator[Place | None],
-) -> Iterator[Opened]:
-    """Open images on a cluster, to look at them and to write nothing.
-
-    Parameters
-    ----------
-    paths : sequence of paths or arrays
-    options : Options
-        What is asked.
-    client : Connection
-        Which cluster.
-    progress : Progress
-    name : str
-        What to call the work there.
-    scratch : iterator of Path or None
-        Directories for temporary copies, one for each image.
-    """
-    stages = Stages(progress)
-    kind: dict[str, Any] = {
-        "bands": options.bands,
-        "nodata": options.nodata,
-        "window": options.window,
-    }
-    found = [found_at(each, **kind) for each in paths]
-    with connect(client) as connected, stages.on(connected, name):
-        check_readers(connected, found)
-        with stages("open"):
-            rasters = [
-                open_raster(each, **kind, scratch=folder, room=room_of(connected, source))
-                for each, source, folder in zip(paths, found, scratch, strict=False)
-            ]
-            stages.pixels = sum(math.prod(raster.shape) for raster in rasters)
-        yield Opened(rasters, connected, stages)
+    there = [(next(kept), None if mask is None else next(kept)) for _, mask in windows]
+    counted = Counted(tuple(rasters), colors, plan, fixed, wary)
+    needed = [(pixels, mask if counted.masked else None) for pixels, mask in there]
+    return replace(counted, sample=tuple(needed))

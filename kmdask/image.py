@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kmdask import storage
+from kmdask import places, storage
 from kmdask.display import Colormap, Display
 from kmdask.encoding import decode
 from kmdask.errors import BundleError
@@ -204,3 +204,23 @@ class CompressedImage:
             f'<div><img src="data:image/jpeg;base64,{data}" alt="preview"><br>{swatches}<br>'
             f"<code>{html.escape(repr(self))}</code></div>"
         )
+
+
+def open(path: str | os.PathLike[str]) -> CompressedImage:
+    """Open a bundle that `kmdask.compress` wrote, lazily.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The bundle.
+
+    Returns
+    -------
+    CompressedImage
+
+    Raises
+    ------
+    BundleError
+        If there is no bundle at the path, or it is damaged or of another format version.
+    """
+    return CompressedImage.read(places.place(path))

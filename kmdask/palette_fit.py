@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdask import places, storage
 from kmdask.choosing import check_entries, fit_asked
-from kmdask.counted import count, opened
+from kmdask.counted import count
 from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
-from kmdask.fitted import Fitted
+from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import chosen
 from kmdask.reading.window import check_window
 from kmdask.saved_palette import SavedPalette
+from kmdask.stored import Stored
 from kmdask.writing.cog import check_cog
+from kmdask.writing.sampled import affordable
 
 if TYPE_CHECKING:
     import os
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
     from kmdask.connecting.client import Connection
+    from kmdask.fitted import Fitted
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale, SpaceName
+    from kmdask.fixed import Fixed
     from kmdask.places import Place
     from kmdask.progress import Progress
     from kmdask.reading.raster import Raster
@@ -40,6 +45,7 @@ def fit(
     k: int,
     out: str | os.PathLike[str] | None = None,
     *,
+    fixed: Fixed = None,
     seed: int = 0,
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
@@ -70,7 +76,7 @@ def fit(
         Number of colours, from 1 to 65,536.
     out : str or path-like, optional
         The file to write it to, a path or a URL. By default it is not written.
-    seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
+    fixed, seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
         As for `kmdask.compress`.
     window : sequence of int or rasterio.windows.Window, optional
         The region to fit to, the same of each image.
@@ -111,7 +117,9 @@ def fit(
         display=display,
         stretch=stretch,
         window=check_window(window),
+        fixed=fixed,
     )
+    options.check_estimator(estimator)
     paths = list(path) if isinstance(path, list | tuple) else [path]
     target = None if out is None else places.output_place(out)
     if target is not None:
@@ -184,7 +192,9 @@ def fit_rasters(
         The images, with the chunks that are kept in place of those that would be read.
     """
     with stages("count"):
-        counted = count(rasters, options, run, wary=wary, keep=keep)
+        sized = options.target is not None and options.target.sized
+        sample = affordable(rasters[0].pixels) if sized else 0
+        counted = count(rasters, options, run, wary=wary, keep=keep, sample=sample)
         raster, colors, plan = counted.rasters[0], counted.colors, counted.survey
         check_entries(counted, options)
         display = choose_display(
@@ -195,24 +205,19 @@ def fit_rasters(
             stretch=options.stretch,
         )
     with stages("fit"):
-        trial = fit_asked(counted, options, estimator)
-        palette = trial.palette
-        # Pixels of one colour may get several entries where they are smoothed.
-        metrics = trial.metrics if colors.exact and not options.smooth else None
+        # What is tried on the sample is no pass over the image.
+        stages.pixels, pixels = 0, stages.pixels
+        trial = fit_asked(counted, options, estimator, Stored(counted, display, options, run))
+        stages.pixels = pixels
+        fitted = counted.fitted(trial, display)
+        if options.smooth:
+            # Pixels of one colour may get several entries.
+            fitted = replace(fitted, metrics=None)
     if plan.units is not None and options.refine != 0:
         with stages("refine"):
-            palette = counted.palette(counted.refined(trial.centers, options.refine, run))
-    fitted = Fitted(
-        palette=palette,
-        k=trial.k,
-        display=display,
-        masked=counted.masked,
-        space=plan.space,
-        peak=colors.high - colors.low,
-        colors=len(colors),
-        exact=colors.exact,
-        metrics=metrics,
-    )
+            centers = counted.refined(trial, options.refine, run)
+            palette = counted.palette(centers, trial.penalties)
+            fitted = replace(fitted, palette=palette)
     return fitted, list(counted.rasters)
 
 

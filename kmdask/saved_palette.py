@@ -1,38 +1,26 @@
-"""A palette by itself, in a small file: fitted once, and then used for any number of images.
-
-The file is JSON. Numbers are written so that they are read again as they were, to the last bit.
-"""
+"""A palette by itself, in a small file: fitted once, and then used for any number of images."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from kmdask import __version__, places, storage
-from kmdask.bands import Band
+from kmdask import __version__, color_exports, palette_json, places, storage
 from kmdask.display import Display
-from kmdask.errors import PaletteError, ParameterError, writing
+from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
-from kmdask.fitting.space import Space
-from kmdask.image import CompressedImage
 from kmdask.palette import Palette
-from kmdask.writing import store
 
 if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from kmdask.bands import Band
+    from kmdask.fitting.space import Space
     from kmdask.places import Place
     from kmdask.reading.raster import Raster
-
-KIND = "kmdask palette"
-
-FORMAT_VERSION = 1
-"""Raised when a palette could no longer be read by the version before."""
-
-DAMAGED = (LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
-"""What damaged files make Python raise."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +32,8 @@ class SavedPalette:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from kmdask import Band
     >>> saved = SavedPalette(
     ...     palette=Palette(np.array([[0.1], [0.7]], np.float32)),
     ...     bands=(Band(number=1, name="height"),),
@@ -60,7 +50,7 @@ class SavedPalette:
     """The colours, of the data type of the images it is for."""
 
     bands: tuple[Band, ...]
-    """What is known of the bands, in the order of the palette's columns."""
+    """What is known of the bands, as columns of the palette."""
 
     display: Display
     """What tiles, preview and GeoTIFF show."""
@@ -84,6 +74,10 @@ class SavedPalette:
     sources: tuple[str, ...] = ()
     """The images that it was fitted to."""
 
+    plain: bool = False
+    """Whether these are colours as such, red, green and blue of 8 bits, fitted to no image: for
+    images of three such bands, whatever their numbers, or of one if all are grey."""
+
     version: str = __version__
     """The version of kmdask that fitted it."""
 
@@ -94,6 +88,18 @@ class SavedPalette:
         if self.palette.bands != len(self.bands):
             msg = f"the palette has {self.palette.bands} band(s), {len(self.bands)} are described"
             raise ParameterError(msg)
+        if self.plain and not (self.palette.displayable and self.palette.bands == 3):
+            raise ParameterError(f"plain are three bands of uint8; got {self.palette!r}")
+
+    @property
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """The colours as they are shown, an array of shape (k, 3)."""
+        return self.display.rgb(self.palette, self.numbers)
+
+    @property
+    def labels(self) -> list[str]:
+        """What each entry is in legends: its values."""
+        return [", ".join(f"{v:.6g}" for v in row) for row in self.palette.colors.tolist()]
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -113,6 +119,8 @@ class SavedPalette:
         ParameterError
             If its bands or their data type are others than the palette's.
         """
+        if self.plain and len(raster.bands) == 1 and (self.rgb == self.rgb[:, :1]).all():
+            return self._grey().fitted(raster)
         dtype = self.palette.colors.dtype
         if len(raster.bands) != len(self.bands) or raster.pixels.dtype != dtype:
             msg = (
@@ -134,24 +142,18 @@ class SavedPalette:
             peak=self.peak,
         )
 
+    def _grey(self) -> SavedPalette:
+        return replace(
+            self,
+            palette=Palette(self.palette.colors[:, :1]),
+            bands=self.bands[:1],
+            display=Display((1,), (0.0,), (255.0,)),
+            plain=False,
+        )
+
     def to_json(self) -> bytes:
         """Return what is in the file."""
-        fields = {
-            "kind": KIND,
-            "format_version": FORMAT_VERSION,
-            "kmdask": self.version,
-            "dtype": self.palette.colors.dtype.name,
-            "colors": self.palette.colors.tolist(),
-            "bands": [band.to_dict() for band in self.bands],
-            "display": asdict(self.display),
-            "space": None if self.space is None else self.space.to_dict(),
-            "peak": self.peak,
-            "k": self.k,
-            "seed": self.seed,
-            "options": self.options,
-            "sources": list(self.sources),
-        }
-        return (json.dumps(fields) + "\n").encode()
+        return palette_json.dumped(self)
 
     @classmethod
     def from_json(cls, content: bytes, path: str | None = None) -> SavedPalette:
@@ -162,49 +164,7 @@ class SavedPalette:
         PaletteError
             If it is nothing that `to_json` returned.
         """
-        try:
-            fields = json.loads(content)
-            kind, version = fields["kind"], fields["format_version"]
-        except DAMAGED as error:
-            msg = f"{path!r} is no palette that kmdask saved: {error!r}; make one with kmdask fit"
-            raise PaletteError(msg) from error
-        if (kind, version) != (KIND, FORMAT_VERSION):
-            msg = (
-                f"{path!r} is a {kind!r} of format version {version!r}, this kmdask reads a "
-                f"{KIND!r} of {FORMAT_VERSION}; use the version of kmdask that wrote it"
-            )
-            raise PaletteError(msg)
-        try:
-            return cls._rebuilt(fields, path)
-        except DAMAGED as error:
-            msg = f"the palette {path!r} is damaged: {error!r}; fit it again"
-            raise PaletteError(msg) from error
-
-    @classmethod
-    def _rebuilt(cls, fields: dict[str, Any], path: str | None) -> SavedPalette:
-        colors = np.array(fields["colors"], np.dtype(fields["dtype"]))
-        if not np.isfinite(colors).all() or colors.tolist() != fields["colors"]:
-            raise ValueError(f"colors are no {fields['dtype']}")
-        space = None if fields["space"] is None else Space.from_dict(fields["space"])
-        display = Display.from_dict(fields["display"])
-        saved = cls(
-            palette=Palette(colors),
-            bands=tuple(map(Band.from_dict, fields["bands"])),
-            display=display,
-            k=int(fields["k"]),
-            peak=float(fields["peak"]),
-            space=space,
-            seed=int(fields["seed"]),
-            options=dict(fields["options"]),
-            sources=tuple(map(str, fields["sources"])),
-            version=str(fields["kmdask"]),
-            path=path,
-        )
-        # What is wrong with them is to be found here, and by no worker.
-        display.rgb(saved.palette, saved.numbers)
-        if space is not None:
-            space.check(saved.palette.bands, colors.dtype)
-        return saved
+        return cls(**palette_json.loaded(content, path), path=path)
 
     def write(self, path: str | os.PathLike[str] | Place, *, overwrite: bool = False) -> None:
         """Write a file, whole or not at all.
@@ -235,7 +195,11 @@ class SavedPalette:
         Parameters
         ----------
         path : str or path-like
-            A path, or a URL.
+            A path, or a URL: a file that `write` or `export` wrote, a bundle, or colours from
+            elsewhere, which keep their order: a GIMP palette, a text of one hexadecimal colour a
+            line, a colour map (.clr) or paletted style (.qml) of QGIS, in the order of its values,
+            or a raster with a colour table. Transparent colours are left out, as are two or more
+            black ones at the end of a colour table.
 
         Raises
         ------
@@ -244,56 +208,57 @@ class SavedPalette:
         BundleError
             If it is a damaged bundle.
         """
+        from kmdask import palette_source
+
+        return palette_source.read(places.place(path))
+
+    def export(
+        self,
+        path: str | os.PathLike[str] | Place,
+        format: str | None = None,  # noqa: A002  what it is called everywhere
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the colours, as they are shown, for other programs; whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A path, or a URL (``s3://``, ``gs://``, ``az://``).
+        format : {"hex", "gpl", "png", "qml", "clr", "json"}, optional
+            By default what the ending of `path` says. A hexadecimal colour a line; a palette of
+            GIMP, Inkscape and Krita; squares, sixteen a row, in a PNG with this very palette if
+            they are 256 at most; a layer style of QGIS, or a colour map of QGIS and ArcGIS, which
+            paint the indices of a bundle and leave out missing pixels; and, as `write`, all of it.
+        overwrite : bool, default False
+            Whether to replace a file that is there.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such format.
+        OutputExistsError
+            If there is something, and it is not to be replaced.
+        OutputError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> import kmdask
+        >>> import numpy as np
+        >>> palette = kmdask.fit(np.uint8([[[0, 9, 0], [200, 9, 9]]]), 2)
+        >>> palette.export("two.gpl")
+        >>> kmdask.SavedPalette.read("two.gpl").palette
+        Palette(['#000900', '#c80909'])
+        """
         place = places.place(path)
-        try:
-            if store.IMAGE in storage.names(place):
-                return cls._of_bundle(place)
-            content = storage.read_file(place)
-        except OSError as error:
-            msg = (
-                f"there is no palette at {str(place)!r}: {error}; give a file that kmdask fit "
-                "wrote, or a bundle"
-            )
-            raise PaletteError(msg) from error
-        return cls.from_json(content, str(place))
+        kind = color_exports.format_of(place.name, format)
+        storage.check_free(place, overwrite=overwrite)
+        with writing(place):
+            storage.write_file(place, self.exported(kind, place.stem))
 
-    @classmethod
-    def _of_bundle(cls, place: Place) -> SavedPalette:
-        image, (_, _, header) = CompressedImage.read(place), store.read_arrays(place)
-        options = {name: value for name, value in header.options.items() if name != "smooth"}
-        if "space" not in options:
-            msg = (
-                f"the bundle {str(place)!r} does not say where its colours are compared; compress "
-                "the image again"
-            )
-            raise PaletteError(msg)
-        space = options.pop("space")
-        shared = options.pop("shared", False)
-        report = image.report
-        sources = report.palette["sources"] if shared and report.palette else [report.source]
-        return cls(
-            palette=image.palette,
-            bands=image.bands,
-            display=image.display,
-            k=header.k,
-            peak=report.peak,
-            space=None if space is None else Space.from_dict(space),
-            seed=header.seed,
-            options=options,
-            sources=tuple(sources),
-            version=report.versions["kmdask"],
-            path=str(place),
-        )
-
-
-def as_saved(palette: object) -> SavedPalette | None:
-    """Return a palette that is given as such, or by its path; None for None."""
-    if palette is None or isinstance(palette, SavedPalette):
-        return palette
-    if isinstance(palette, str | os.PathLike):
-        return SavedPalette.read(palette)
-    msg = (
-        "palette is what kmdask.fit returns, or the path of one or of a bundle; got "
-        f"{type(palette).__name__}"
-    )
-    raise ParameterError(msg)
+    def exported(self, kind: str, name: str = "palette") -> bytes:
+        """Return what is in a file that `export` writes, in which the palette has a name."""
+        if kind == "json":
+            return self.to_json()
+        return color_exports.write(kind, self.rgb, name=name, labels=self.labels)

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 
 from kmdask.errors import ParameterError
-from kmdask.fitting.grey import best_levels
+from kmdask.fitting.grey import best_levels, best_levels_with
 from kmdask.fitting.kmeans_blocks import Blocks
 from kmdask.fitting.refine import Refine, check_refine, refine_centers
 from kmdask.fitting.seeding import best_start, grown_start
@@ -111,6 +111,7 @@ def fit_centers(
     mask: da.Array | None = None,
     space: Space | None = None,
     start: npt.NDArray[np.float64] | None = None,
+    fixed: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Fit to the colours alone; see `fit_palette`.
 
@@ -120,15 +121,23 @@ def fit_centers(
         As for `fit_palette`.
     start : float64 array of shape (at most k, band), optional
         Centres to start from in place of the best of many starts; those that are missing are
-        added by k-means++, where the error is large.
+        added by k-means++, where the error is large. With the `fixed` ones first.
+    fixed : float64 array of shape (at most k, band), optional
+        Different centres that are to be among them as they are: they take colours and do not move.
 
     Returns
     -------
     float64 array of shape (at most k, band)
-        In the units of the bands, whatever the space.
+        In the units of the bands, whatever the space; the fixed ones first.
     """
+    fixed = np.empty((0, colors.colors.shape[1])) if fixed is None else fixed
     if len(colors) <= k:
-        return np.asarray(colors.colors.compute(), np.float64)
+        own = np.asarray(colors.colors.compute(), np.float64)
+        joined = np.concatenate([fixed, own[~_among(own, fixed)]])
+        if len(joined) <= k:
+            return joined
+    if len(fixed) >= k:
+        return fixed
     features = project(colors.colors, space)
     if estimator is not None:
         model = _prepared(estimator, k, seed)
@@ -136,16 +145,21 @@ def fit_centers(
         return _in_bands(_fit_other(model, features, colors.counts, flat), colors, space)
     if colors.exact and colors.colors.shape[1] == 1:
         values, counts = dask.compute(colors.colors[:, 0], colors.counts)
-        return best_levels(values.astype(np.int64), counts, k)[:, None].astype(np.float64)
+        return _grey_levels(values.astype(np.int64), counts, k, fixed)
+    held = fixed if space is None else space.project(fixed)
     if start is None:
-        start = best_start(features, colors.counts, colors.codes, k, seed, exact=colors.exact)
+        start = best_start(
+            features, colors.counts, colors.codes, k, seed, exact=colors.exact, held=held
+        )
     else:
         start = start if space is None else space.project(start)
         start = grown_start(features, colors.counts, colors.codes, start, k=k, seed=seed)
     # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
     blocks = Blocks(*dask.persist(*_joined(features, colors.counts.astype(np.float64))))
-    centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=TOL * blocks.summary().variance)
-    return _in_bands(centers.astype(features.dtype), colors, space)
+    shift = TOL * blocks.summary().variance
+    centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=shift, held=len(held))
+    free = _in_bands(centers.astype(features.dtype), colors, space, len(held))
+    return np.concatenate([fixed, free])
 
 
 def _joined(features: da.Array, weights: da.Array) -> tuple[da.Array, da.Array]:
@@ -155,11 +169,34 @@ def _joined(features: da.Array, weights: da.Array) -> tuple[da.Array, da.Array]:
     return features.rechunk((-1, -1)), weights.rechunk(-1)
 
 
+def _among(rows: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Whether each row is one of some others."""
+    there = set(map(tuple, others.tolist()))
+    return np.array([tuple(row) in there for row in rows.tolist()], np.bool_)
+
+
+def _grey_levels(
+    values: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+    k: int,
+    fixed: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    levels = (
+        best_levels_with(values, counts, k, fixed[:, 0].astype(np.int64))
+        if len(fixed)
+        else best_levels(values, counts, k)
+    )
+    return levels[:, None].astype(np.float64)
+
+
 def _in_bands(
-    centers: npt.NDArray[np.floating[Any]], colors: WeightedColors, space: Space | None
+    centers: npt.NDArray[np.floating[Any]],
+    colors: WeightedColors,
+    space: Space | None,
+    held: int = 0,
 ) -> npt.NDArray[np.float64]:
     found = np.asarray(centers, np.float64)
-    return found if space is None else space.in_bands(found, colors)
+    return found[held:] if space is None else space.in_bands(found, colors, held)
 
 
 def check_k(k: object) -> int:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from kmdask.fitting.moments import Floats, Rows
 
-__all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of"]
+__all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of", "threads_here"]
 
 NOT_FINITE = (
     "X contains NaN or infinity, which is at no distance from anything; leave these rows out, or "
@@ -213,15 +213,18 @@ class Blocks:
         """Take one step of Lloyd's algorithm: one pass."""
         return self.reduce(self.tasks("lloyd-step", step, centers), "lloyd-merge", Moments.merge)
 
-    def iterate(self, start: Floats, *, max_iter: int, max_shift: float) -> tuple[Floats, int]:
+    def iterate(
+        self, start: Floats, *, max_iter: int, max_shift: float, held: int = 0
+    ) -> tuple[Floats, int]:
         """Repeat Lloyd's step until the centres rest; see `kmdask.fitting.lloyd.iterate`.
 
         All steps over a single block are one task, and the later ones are cheaper than the first;
         over more, each step is a pass.
         """
+        limits: dict[str, Any] = {"max_iter": max_iter, "max_shift": max_shift, "held": held}
         if self.n > 1:
-            return iterate(self.step, self.farthest, start, max_iter=max_iter, max_shift=max_shift)
-        tasks = self.tasks("lloyd", _iterate_block, start, max_iter, max_shift)
+            return iterate(self.step, self.farthest, start, **limits)
+        tasks = self.tasks("lloyd", partial(_iterate_block, **limits), start)
         result: tuple[tuple[Floats, int]] = dask.compute(
             *(Delayed(key, {**self._graph, **tasks}) for key in tasks)
         )
@@ -234,19 +237,12 @@ class Blocks:
         return self.reduce(tasks, "lloyd-merge", merge)
 
 
-def _iterate_block(
-    X: Rows, weights: Floats, start: Floats, max_iter: int, max_shift: float
-) -> tuple[Floats, int]:
-    return iterate(
-        Steps(X, weights, len(start), _threads()),
-        partial(farthest_rows, X, weights),
-        start,
-        max_iter=max_iter,
-        max_shift=max_shift,
-    )
+def _iterate_block(X: Rows, weights: Floats, start: Floats, **limits: Any) -> tuple[Floats, int]:
+    steps = Steps(X, weights, len(start), threads_here())
+    return iterate(steps, partial(farthest_rows, X, weights), start, **limits)
 
 
-def _threads() -> int:
+def threads_here() -> int:
     """Threads of the worker that runs this task, which a run leaves idle until it is done."""
     try:
         return int(get_worker().state.nthreads)

@@ -129,9 +129,12 @@ def farthest_rows(X: Rows, weights: Floats, centers: Floats, count: int) -> Fart
 
 
 def updated_centers(
-    moments: Sums, centers: Floats, farthest: Callable[[Floats, int], Farthest]
+    moments: Sums,
+    centers: Floats,
+    farthest: Callable[[Floats, int], Farthest],
+    held: int = 0,
 ) -> Floats:
-    """Move every centre to the mean of its rows.
+    """Move every centre to the mean of its rows, but for the first `held`, which stay.
 
     An empty cluster takes over a row that is far from its own centre, as in scikit-learn: the
     farthest row goes to the first empty cluster, and so on. Where there is no such row, because
@@ -139,7 +142,7 @@ def updated_centers(
     called only if a cluster is empty.
     """
     sums, weights = moments.sums.copy(), moments.weights.copy()
-    empty = np.flatnonzero(weights == 0)
+    empty = held + np.flatnonzero(weights[held:] == 0)
     if empty.size:
         far = farthest(centers, empty.size)
         taken = zip(empty, far.rows, far.weights, far.labels, strict=False)
@@ -151,6 +154,7 @@ def updated_centers(
         weights[weights <= _NOISE * moments.weights] = 0
     filled = weights > 0
     means: Floats = sums / np.where(filled, weights, 1)[:, np.newaxis]
+    filled[:held], means[:held] = True, centers[:held]
     means[~filled] = means[weights.argmax()]
     return means
 
@@ -162,6 +166,7 @@ def iterate(
     *,
     max_iter: int,
     max_shift: float,
+    held: int = 0,
 ) -> tuple[Floats, int]:
     """Repeat Lloyd's step until the centres rest.
 
@@ -177,6 +182,8 @@ def iterate(
         Steps at most, at least 1.
     max_shift : float
         Stop once the squared distances that the centres moved add up to no more than this.
+    held : int, default 0
+        How many of the centres, the first, take rows but do not move.
 
     Returns
     -------
@@ -187,7 +194,7 @@ def iterate(
     n_iter = 0
     shift = np.inf
     while n_iter < max_iter and shift > max_shift:
-        moved = updated_centers(take_step(centers), centers, farthest)
+        moved = updated_centers(take_step(centers), centers, farthest, held)
         shift = float(((moved - centers) ** 2).sum())
         centers = moved
         n_iter += 1
@@ -195,7 +202,13 @@ def iterate(
 
 
 def lloyd(
-    X: Rows, weights: Floats, centers: Floats, *, max_iter: int = 300, tol: float = 1e-4
+    X: Rows,
+    weights: Floats,
+    centers: Floats,
+    *,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    held: int = 0,
 ) -> tuple[Floats, float, int]:
     """Run Lloyd's algorithm on rows in memory.
 
@@ -215,6 +228,8 @@ def lloyd(
     tol : float, default 1e-4
         Stop once the squared distances that the centres moved add up to no more than ``tol``
         times the mean variance of the columns. 0 stops at an exact fixed point.
+    held : int, default 0
+        How many of the centres, the first, take rows but do not move.
 
     Returns
     -------
@@ -242,5 +257,6 @@ def lloyd(
         np.array(centers, np.float64),
         max_iter=max_iter,
         max_shift=tol * float(np.mean([np.var(column, dtype=np.float64) for column in X.T])),
+        held=held,
     )
     return centers, step(X, weights, centers).inertia, n_iter

@@ -94,13 +94,14 @@ def best_start(
     seed: int,
     *,
     exact: bool = True,
+    held: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Find good initial centres for k-means over the colours of an image.
 
     Parameters
     ----------
     features : dask array of shape (n, feature)
-        More than `k` colours, in the space where distances are measured.
+        In the space where distances are measured; more than `k` colours if none is held.
     counts : dask array of shape (n,)
         The pixels of each.
     codes : dask array of shape (n,), uint32
@@ -111,23 +112,27 @@ def best_start(
         The same seed gives the same centres.
     exact : bool, default True
         Whether these are the different colours of an image, else cells of them.
+    held : float64 array of shape (fewer than k, feature), optional
+        Centres that take colours but do not move.
 
     Returns
     -------
     float64 array of shape (k, feature)
+        The held ones first; fewer than `k` if these are on nearly all colours.
     """
-    token = (features.name, counts.name, k, seed)
+    held = np.empty((0, features.shape[1])) if held is None else held
+    token = (features.name, counts.name, k, seed, held)
     plan = Plan.of(k, exact=exact)
     blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
     names = block_names("bin", token, 2)
-    fine = delayed(_bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
+    fine = delayed(bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
     coarse = delayed(bin_cells, pure=True)(fine, plan.coarse, dask_key_name=names[1])
     runs = [
-        delayed(_run, pure=True)(coarse, k, [seed, i], plan.rough, dask_key_name=name)
+        delayed(_run, pure=True)(coarse, k, [seed, i], plan.rough, held, dask_key_name=name)
         for i, name in enumerate(block_names("seed", token, plan.starts))
     ]
     (name,) = block_names("best-start", token, 1)
-    refined = delayed(_refine_best, pure=True)(runs, fine, plan.tol, dask_key_name=name)
+    refined = delayed(_refine_best, pure=True)(runs, fine, plan.tol, len(held), dask_key_name=name)
     centers: npt.NDArray[np.float64] = dask.compute(refined)[0]
     return centers
 
@@ -156,7 +161,7 @@ def grown_start(
     """
     blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
     names = block_names("grow", (features.name, counts.name, centers, k, seed), 2)
-    fine = delayed(_bin_blocks, pure=True)(*blocks, FINE, dask_key_name=names[0])
+    fine = delayed(bin_blocks, pure=True)(*blocks, FINE, dask_key_name=names[0])
     added = delayed(_grow, pure=True)(fine, centers, k, seed, dask_key_name=names[1])
     grown: npt.NDArray[np.float64] = dask.compute(added)[0]
     return grown
@@ -181,21 +186,26 @@ def bin_cells(cells: Cells, limit: int) -> Cells:
     return Cells(codes, sums / weights[:, None], weights)
 
 
-def _bin_blocks(
+def bin_blocks(
     codes: list[npt.NDArray[np.uint32]],
     features: list[npt.NDArray[np.floating[Any]]],
     counts: list[npt.NDArray[np.int64]],
     limit: int,
 ) -> Cells:
+    """Join neighbouring colours, in blocks, until there are at most `limit` of them."""
     weights = np.concatenate(counts).astype(np.float64)
     return bin_cells(Cells(np.concatenate(codes), np.concatenate(features), weights), limit)
 
 
 def _run(
-    cells: Cells, k: int, seed: list[int], tol: float
+    cells: Cells, k: int, seed: list[int], tol: float, held: npt.NDArray[np.float64]
 ) -> tuple[float, npt.NDArray[np.float64]]:
-    centers = plus_plus(cells.means, cells.weights, k, np.random.default_rng(seed))
-    centers, inertia, _ = lloyd(cells.means, cells.weights, centers, max_iter=MAX_ITER, tol=tol)
+    (_, means, weights), rng = cells, np.random.default_rng(seed)
+    if len(held):
+        start = plus_plus_after(means, weights, held, k, rng)
+    else:
+        start = plus_plus(means, weights, k, rng)
+    centers, inertia, _ = lloyd(means, weights, start, max_iter=MAX_ITER, tol=tol, held=len(held))
     return inertia, centers
 
 
@@ -207,7 +217,7 @@ def _grow(
 
 
 def _refine_best(
-    runs: list[tuple[float, npt.NDArray[np.float64]]], cells: Cells, tol: float
+    runs: list[tuple[float, npt.NDArray[np.float64]]], cells: Cells, tol: float, held: int
 ) -> npt.NDArray[np.float64]:
-    _, centers = min(runs, key=lambda run: run[0])
-    return lloyd(cells.means, cells.weights, centers, max_iter=MAX_ITER, tol=tol)[0]
+    (_, means, weights), (_, centers) = cells, min(runs, key=lambda run: run[0])
+    return lloyd(means, weights, centers, max_iter=MAX_ITER, tol=tol, held=held)[0]

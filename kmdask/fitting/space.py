@@ -37,9 +37,12 @@ class Space(ABC):
 
     @abstractmethod
     def in_bands(
-        self, centers: npt.NDArray[np.float64], colors: WeightedColors
+        self, centers: npt.NDArray[np.float64], colors: WeightedColors, held: int = 0
     ) -> npt.NDArray[np.float64]:
-        """Map centres of shape (k, feature), fitted to colours, to (at most k, band)."""
+        """Map centres of shape (k, feature), fitted to colours, to (at most k - held, band).
+
+        The first `held`, which were given in the bands, take colours and are left out.
+        """
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -102,16 +105,17 @@ class LinearSpace(Space):
         return product(values.astype(np.float64), self.matrix)
 
     def in_bands(
-        self, centers: npt.NDArray[np.float64], colors: WeightedColors
+        self, centers: npt.NDArray[np.float64], colors: WeightedColors, held: int = 0
     ) -> npt.NDArray[np.float64]:
         """Undo the scale; of components take the mean of the colours nearest to each centre."""
         if not self.components:
-            return np.asarray(centers, np.float64) / self.scale
+            return np.asarray(centers[held:], np.float64) / self.scale
         rows, counts = dask.compute(colors.colors, colors.counts)
         labels, _ = kernels.nearest(self.project(rows), np.array(centers, np.float64))
         weights = np.bincount(labels, counts, len(centers))
         sums = [np.bincount(labels, counts * band, len(centers)) for band in rows.T]
         found = weights > 0
+        found[:held] = False
         means: npt.NDArray[np.float64] = np.stack(sums, axis=1)[found] / weights[found, None]
         return means
 
@@ -159,9 +163,12 @@ class Oklab(Space):
         self,
         centers: npt.NDArray[np.float64],
         colors: WeightedColors,  # noqa: ARG002  a centre says it all
+        held: int = 0,
     ) -> npt.NDArray[np.float64]:
         """Map centres in OKLab back to sRGB, from 0 to 255, not rounded."""
-        colors_: npt.NDArray[np.float64] = from_oklab(np.array(centers, np.float64, order="C"))
+        colors_: npt.NDArray[np.float64] = from_oklab(
+            np.array(centers[held:], np.float64, order="C")
+        )
         return colors_
 
     def __len__(self) -> int:

@@ -11,9 +11,9 @@ import numpy as np
 from kmdask import storage
 from kmdask.bands import fill_values
 from kmdask.chunks import TILE
-from kmdask.counted import opened
 from kmdask.errors import ParameterError, writing
 from kmdask.graphs import over_chunks
+from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.reading.raster import found_at
 from kmdask.reading.window import check_window
