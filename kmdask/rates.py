@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kmdask import places, storage
 from kmdask.choosing import knee_of
 from kmdask.errors import writing
-from kmdask.rivals import Rival, psnr_at, psnr_of
+from kmdask.metrics import psnr_of
+from kmdask.rivals import Rival, is_bound, psnr_at
 
 if TYPE_CHECKING:
     import os
@@ -121,7 +122,6 @@ class Sweep:
         Parameters
         ----------
         point : Point
-            One of `points`.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class Sweep:
         return round(point.sample_bytes * self.shape[0] * self.shape[1] / self.sample_pixels)
 
     def sample_psnr(self, point: Point) -> float | None:
-        """PSNR in dB of a point on the sampled chunks alone; None unless that was measured."""
+        """PSNR in dB of a point on the sampled chunks alone; None if nobody measured it."""
         return None if point.sample_mse is None else psnr_of(point.sample_mse, self.peak)
 
     def rival_psnr(self, point: Point, codec: str) -> float | None:
@@ -142,7 +142,6 @@ class Sweep:
         Parameters
         ----------
         point : Point
-            One of `points`.
         codec : str
             One of those compared.
 
@@ -154,6 +153,10 @@ class Sweep:
         if point.sample_bytes is None:
             return None
         return psnr_at(self.rivals, codec, point.sample_bytes)
+
+    def rival_is_bound(self, point: Point, codec: str) -> bool:
+        """Whether `rival_psnr` of these is a lower bound, as the point has bytes to spare."""
+        return point.sample_bytes is not None and is_bound(self.rivals, codec, point.sample_bytes)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the points, ready for JSON or a data frame: their fields and `stored_bytes`."""
@@ -210,8 +213,8 @@ class Sweep:
         """Draw PSNR over bits per pixel: a point for each palette, the knee, and other codecs.
 
         Bits are those that the sampled chunks take as they are stored; without a sample the
-        entropy. With other codecs, PSNR too is that of the sampled chunks. What is without loss is
-        at the upper edge.
+        entropy. With other codecs, PSNR too is that of the sampled chunks; it is a lower bound along
+        dotted lines. What is without loss is at the upper edge.
 
         Parameters
         ----------

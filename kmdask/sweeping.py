@@ -236,7 +236,9 @@ def _sizes(
     if not chunks:
         return [None] * len(trials)
     space = counted.survey.space
-    return [sum(dask.compute(*run(*chunk_bytes(chunks, t.palette, space)))) for t in trials]
+    # All are kept until the last is there: of equal palettes the tasks are the same.
+    done = [run(*chunk_bytes(chunks, trial.palette, space)) for trial in trials]
+    return [sum(dask.compute(*sizes)) for sizes in done]
 
 
 def _compared(
