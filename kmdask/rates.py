@@ -213,8 +213,8 @@ class Sweep:
         """Draw PSNR over bits per pixel: a point for each palette, the knee, and other codecs.
 
         Bits are those that the sampled chunks take as they are stored; without a sample the
-        entropy. With other codecs, PSNR too is that of the sampled chunks; it is a lower bound along
-        dotted lines. What is without loss is at the upper edge.
+        entropy. With other codecs, PSNR too is that of the sampled chunks; along dotted lines it is
+        a lower bound. What is without loss is at the upper edge.
 
         Parameters
         ----------

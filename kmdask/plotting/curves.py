@@ -111,7 +111,7 @@ def _line(
 def _bounds(
     rivals: list[tuple[str, int | None, float, float]], most: float
 ) -> dict[str, list[tuple[float, float]]]:
-    """Where a codec's best quality is a lower bound: on to what it needs without loss, or `most`."""
+    """Where a codec's best quality is a lower bound: up to its bytes without loss, or `most`."""
     found = {}
     for codec in dict.fromkeys(codec for codec, *_ in rivals):
         own = [(x, y) for name, k, x, y in rivals if name == codec and k is None]
