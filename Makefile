@@ -22,7 +22,7 @@ venv := $(VENV)/.python-$(version)
 inputs := $(venv) pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest format bench bench-race bench-tables bench-scale build check-cluster lock clean
+.PHONY: help demo test lint types pytest format pictures bench bench-race bench-tables bench-scale build check-cluster lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -46,6 +46,9 @@ pytest: $(stamp)-dev  ## doctests and tests alone
 format: $(stamp)-dev  ## let ruff repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+pictures: $(stamp)-dev  ## the pictures of README.md, of the demo image
+	$(BIN)/python docs/pictures.py
 
 # Results are kept in RESULTS; scenes in the place for temporary files. See benchmarks/README.md.
 bench: bench-race  ## all benchmarks, with SIZE=100mp|1gp|4gp: kmdask and its peers, growth, fits, kernels
@@ -89,7 +92,7 @@ clean:  ## remove .venv, caches and built files
 # One universal set of pins for all Pythons and platforms, and the lowest set that pyproject.toml allows.
 UV := build/lock/bin/uv pip compile --quiet --no-build --strip-extras --no-emit-index-url \
 	--no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade \
-	--extra demo --extra dev --extra s3 --extra gs --extra az --extra http pyproject.toml
+	--extra demo --extra dev --extra s3 --extra gs --extra az --extra http --extra codecs pyproject.toml
 
 lock:  ## write constraints.txt and constraints-lowest.txt anew
 	$(PYTHON) -m venv build/lock

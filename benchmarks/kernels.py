@@ -89,7 +89,7 @@ class Block:
     def table(self) -> npt.NDArray[np.uint8]:
         """The palette's look-up table."""
         table = np.zeros(COLORS, np.uint8)
-        colors.nearest_table(self.palette, table)
+        colors.nearest_table(self.palette, np.zeros(len(self.palette)), table)
         return table
 
     @cached_property
@@ -120,7 +120,10 @@ def of_colors(block: Block) -> list[Kernel]:
         Kernel("encode_codes", lambda: colors.encode_codes(bytes_of_rows), codes.size, "colours"),
         Kernel("decode_codes", lambda: colors.decode_codes(codes, 3), codes.size, "colours"),
         Kernel(
-            "nearest_table", lambda: colors.nearest_table(block.palette, filled), COLORS, "entries"
+            "nearest_table",
+            lambda: colors.nearest_table(block.palette, np.zeros(len(block.palette)), filled),
+            COLORS,
+            "entries",
         ),
         Kernel("look_up", look_up, block.size),
     ]

@@ -1,12 +1,14 @@
-"""The number of colours that meets a target, found on the counts of an image."""
+"""The palette that meets a target, found on the counts of an image."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from kmdask.errors import ParameterError
+from kmdask.metrics import entropy_of
 from kmdask.palette import ENTRIES, SMALL, check_room
 from kmdask.targets import KS, first_reaching, knee
 from kmdask.writing.cog import check_cog
@@ -18,16 +20,35 @@ if TYPE_CHECKING:
 
     from kmdask.counted import Counted, Trial
     from kmdask.options import Options
+    from kmdask.stored import Estimate
     from kmdask.targets import Target
 
 PLAIN = 10 * math.log10(12 * 255**2)
 """PSNR in dB at which an error is that of rounding to 255 steps, and no more is seen: 58.9."""
 
 
-def fit_asked(counted: Counted, options: Options, estimator: BaseEstimator | None) -> Trial:
+MORE = 0.75
+"""Bits by which entries to begin with are more than the rate asked for takes."""
+
+
+def fit_asked(
+    counted: Counted,
+    options: Options,
+    estimator: BaseEstimator | None,
+    stored: Callable[[Trial], Estimate],
+) -> Trial:
     """Fit the number of colours that is asked for, or the one that meets a target.
 
     What is fitted is in any case what that number alone would give.
+
+    Parameters
+    ----------
+    counted : Counted
+    options : Options
+        What is asked.
+    estimator : scikit-learn compatible clusterer or None
+    stored : callable
+        Says what the image takes with a palette; asked only where the target is about bytes.
 
     Raises
     ------
@@ -40,6 +61,8 @@ def fit_asked(counted: Counted, options: Options, estimator: BaseEstimator | Non
     def fit(k: int) -> Trial:
         return counted.fit(k, options.seed, estimator)
 
+    if options.target_bpp is not None:
+        return _reach_rate(counted, options.target_bpp, _begin(counted, options), fit)
     if target is None:
         return fit(asked_k(options))
     least, most = _range(counted, options)
@@ -47,13 +70,14 @@ def fit_asked(counted: Counted, options: Options, estimator: BaseEstimator | Non
         ks = sorted({max(least, min(k, most)) for k in KS})
         tried = list(counted.series(ks, options.seed))
         return fit(ks[knee_of([(len(trial.palette), trial.metrics.psnr) for trial in tried])])
-    reach = _reach_quality if target.kind == "psnr" else _reach_size
-    return reach(target, counted, (least, most), fit)
+    if target.sized:
+        return _reach_size(target, counted, (least, most), fit, stored)
+    return _reach_quality(target, counted, (least, most), fit)
 
 
 def check_entries(counted: Counted, options: Options) -> None:
     """Raise a `ParameterError` if indices or a GeoTIFF cannot hold the entries there may be."""
-    if options.target is not None:
+    if options.k is None or options.target is not None:
         return
     k, colors = asked_k(options), counted.colors
     entries = min(k, counted.entries) if colors.exact else k
@@ -83,17 +107,15 @@ def knee_of(points: Sequence[tuple[int, float]]) -> int:
     Returns
     -------
     int
-        Where it stands in `points`; where there is no knee, the last, as then each doubling
-        gains no less than the one before.
+        Where it stands in `points`; where there is no knee, the first of the greatest PSNR that
+        counts, as then each doubling before it gains no less than the one before.
     """
     different: dict[int, int] = {}
     for i, (entries, _) in enumerate(points):
         different.setdefault(entries, i)
-    found = knee(
-        [math.log2(entries) for entries in different],
-        [min(points[i][1], PLAIN) for i in different.values()],
-    )
-    return list(different.values())[-1 if found is None else found]
+    gained = [min(points[i][1], PLAIN) for i in different.values()]
+    found = knee([math.log2(entries) for entries in different], gained)
+    return list(different.values())[gained.index(max(gained)) if found is None else found]
 
 
 def _range(counted: Counted, options: Options) -> tuple[int, int]:
@@ -122,25 +144,68 @@ def _reach_quality(
 
 
 def _reach_size(
-    target: Target, counted: Counted, ks: tuple[int, int], fit: Callable[[int], Trial]
+    target: Target,
+    counted: Counted,
+    ks: tuple[int, int],
+    fit: Callable[[int], Trial],
+    stored: Callable[[Trial], Estimate],
 ) -> Trial:
     raw = sum(int(raster.pixels.nbytes) for raster in counted.rasters)
     asked = float(target.value or 0)
     allowed = asked if target.kind == "max_bytes" else raw / asked
 
+    @cache
+    def takes(k: int) -> Estimate:
+        return stored(fit(k))
+
     def excess(k: int) -> float:
         # What takes all that is allowed is not too large.
-        return counted.index_bytes(fit(k).metrics) - allowed or -1.0
+        return takes(k).at_most - allowed or -1.0
 
     most = ks[1]
     least = max(ks[0], min(2, most))
     beyond = first_reaching(excess, least, most)
     if beyond == least:
-        takes = counted.index_bytes(fit(least).metrics)
+        found = takes(least)
+        how = "" if found.error == 0 else ", as estimated from a sample"
         msg = (
-            f"{target} is asked, {allowed:,.0f} bytes for the indices, and those of k={least} take "
-            f"{takes:,} (estimated by their entropy), {raw / takes:.1f} times less than the "
-            "raw pixels; ask for no less than that, or take a smaller window"
+            f"{target} is asked, {math.floor(allowed):,} bytes, and image.zarr of k={least} takes "
+            f"up to {found.at_most:,}{how}, {raw / found.at_most:.1f} times less than the raw "
+            "pixels; ask for no less than that, or take a smaller window"
         )
         raise ParameterError(msg)
     return fit(most if beyond is None else beyond - 1)
+
+
+def _begin(counted: Counted, options: Options) -> int:
+    """Colours to begin with: by default as many as fit into 8-bit indices."""
+    return asked_k(options) if options.k is not None else SMALL - counted.masked
+
+
+def _reach_rate(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
+    """Fit at most k entries whose indices have no more than some entropy."""
+    # From many entries most starve, and not always those that would be missed least.
+    # So from some more than are needed, and from as many as may be equally frequent, too.
+    most = min(rate, math.log2(k))
+    starts = {k, *(min(k, math.ceil(2 ** (most + more))) for more in (0, MORE))}
+    found = [_rated(counted, rate, each, fit) for each in sorted(starts)]
+    return replace(min(found, key=counted.error), k=k)
+
+
+def _rated(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
+    """Do so from the palette of k colours."""
+    plain, aim = fit(k), rate
+    while entropy_of(plain.metrics.shares) > rate:
+        found = counted.rated(plain, aim)
+        if found is None:
+            # Where entries are equally frequent none is dearer than others: begin with fewer.
+            plain, aim = fit(len(plain.palette) // 2), rate
+            continue
+        excess = entropy_of(found.metrics.shares) - rate
+        if excess <= 0:
+            return found
+        # Rounding, and joined colours, have brought some in excess.
+        aim -= 1.5 * excess
+        if aim <= rate / 2:
+            plain, aim = fit(len(plain.palette) // 2), rate
+    return plain

@@ -46,7 +46,7 @@ Examples:
   kmdask plot scene.kmdask                   draws it beside scene.tif
   kmdask compress scene.tif --psnr 35        takes as many colours as 35 dB need
   kmdask fit a.tif b.tif both.json -k 16     fits one palette to two images
-  kmdask compress a.tif --palette both.json  compresses one of them with it
+  kmdask compress a.tif --palette both.json  compresses with it
   kmdask palette scene.kmdask --to map.gpl   exports its colours
 """
 
@@ -81,12 +81,13 @@ def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **optio
     SRC is any raster that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT, ...), a zarr array or group
     (GROUP.zarr::ARRAY), or a .npy file. OUT is a directory, by default SRC with the ending .kmdask.
 
-    How many colours is said by one of -k, --psnr, --max-bytes, --ratio and --palette. A target is
-    met on the counts of the colours; sizes are estimated by the entropy of the indices.
+    How many colours is said by one of -k, --psnr, --max-bytes, --ratio, --palette, --target-bpp.
     """
-    asked = (k, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
+    begun = k if options["target_bpp"] is None else 0
+    asked = (begun, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
     if sum(each is not None for each in asked) != 1:
-        raise click.UsageError("Give one of -k, --psnr, --max-bytes, --ratio and --palette.")
+        names = "-k, --psnr, --max-bytes, --ratio, --palette, --target-bpp"
+        raise click.UsageError(f"Give one of {names}.")
     _compress(src, out, k, **options)
 
 

@@ -170,13 +170,18 @@ choosing = options(
         "--max-bytes",
         type=int,
         metavar="BYTES",
-        help="The most colours whose indices take no more, by estimate, in place of -k.",
+        help="The most colours with which image.zarr takes no more, in place of -k.",
     ),
     click.option(
         "--ratio",
         type=float,
-        help="The most colours whose indices are so many times smaller than the raw pixels, "
-        "by estimate, in place of -k.",
+        help="The most colours with which it is so many times smaller than raw, in place of -k.",
+    ),
+    click.option(
+        "--target-bpp",
+        type=float,
+        metavar="BITS",
+        help="Entropy of the indices in bits per valid pixel, of -k colours (256) at most.",
     ),
 )
 fixing = click.option(
@@ -230,17 +235,18 @@ fitting = options(
     ),
 )
 seeding = click.option("--seed", default=0, show_default=True, help="Seed of the fit.")
+coding = click.option(
+    "--codec",
+    metavar="zstd|bz2",
+    default="zstd",
+    show_default=True,
+    help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
+)
 compressing = options(
     seeding,
     click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already."),
     click.option("--resume", is_flag=True, help="Go on from what a run that was cut off has left."),
-    click.option(
-        "--codec",
-        metavar="zstd|bz2",
-        default="zstd",
-        show_default=True,
-        help="How indices are compressed: zstd is fast and for every reader, bz2 is smaller.",
-    ),
+    coding,
     click.option(
         "--smooth",
         type=float,

@@ -57,15 +57,15 @@ def show_sweep(table: Sweep) -> None:
     click.echo(f"{table.colors:,} {kind}")
     click.echo(
         f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'delta E':>7} {'entropy':>9} "
-        f"{'estimate':>9} {'by sample':>9} {'seconds':>7}"
+        f"{'bytes':>9} {'error':>6} {'seconds':>7}"
     )
     for point in table.points:
-        stored = table.stored_bytes(point)
+        size, error = _stored(point)
         seen = "-" if point.delta_e is None else f"{point.delta_e:.4f}"
         click.echo(
             f"{point.k:>6} {point.entries:>7} {point.mse:>9.4g} {point.psnr:>5.2f} dB {seen:>7} "
-            f"{point.bits_per_pixel:>5.2f} bpp {size_told(point.index_bytes):>9} "
-            f"{'-' if stored is None else size_told(stored):>9} {point.seconds:>7.2f}"
+            f"{point.bits_per_pixel:>5.2f} bpp {size_told(size):>9} {error:>6} "
+            f"{point.seconds:>7.2f}"
         )
     click.echo(f"the knee of the curve is at k={table.knee.k}")
     if table.rivals:
@@ -96,11 +96,21 @@ def _reached(table: Sweep, point: Point, codec: str) -> str:
     return "-" if psnr is None else f"{least}{psnr:.2f}"
 
 
+def _stored(point: Point) -> tuple[int, str]:
+    """Bytes, and how sure they are."""
+    if point.stored_bytes is None or point.stored_error is None:
+        return point.index_bytes, "?"
+    share = point.stored_error / point.stored_bytes
+    return point.stored_bytes, f"±{share:.1%}" if share else "exact"
+
+
 def _colors(report: Report) -> str:
     asked = f" (k={report.k} asked)" if report.k != report.k_used else ""
     if report.asked is not None:
         ((name, value),) = report.asked.items()
-        asked = f" (k={report.k} chosen for {name}={value})"
+        got = "" if report.attained is None else f", came to {report.attained:.6g}"
+        how = f"left of {report.k}" if name == "target_bpp" else f"k={report.k} chosen"
+        asked = f" ({how} for {name}={value}{got})"
     used = f"{report.k_used} in the palette{asked}"
     if report.palette is not None and report.palette["sources"]:
         return f"{used}, fitted to {', '.join(report.palette['sources'])}"

@@ -12,6 +12,7 @@ from kmdask.cli_options import (
     Numbers,
     Words,
     chosen,
+    coding,
     connecting,
     fixing,
     reading,
@@ -40,7 +41,7 @@ from kmdask.cli_show import show_sweep
     "--sample",
     type=int,
     help="Chunks of 1024 x 1024 pixels to measure stored bytes on; 0 for none.  "
-    "[default: 4; with --against 8]",
+    "[default: 64; with --against 8]",
 )
 @click.option(
     "--against",
@@ -59,6 +60,7 @@ from kmdask.cli_show import show_sweep
     help="Passes over all pixels of many or deep bands for each number of colours, or converge.",
 )
 @seeding
+@coding
 @connecting
 @telling
 def sweep(
@@ -74,12 +76,12 @@ def sweep(
 ) -> None:
     """Say what numbers of colours cost and give for the image SRC.
 
-    Reads SRC once and a few of its chunks again; writes no bundle. Of each number of colours: the
-    error, the entropy of the indices in bits per pixel, the bytes they take by this estimate, and
-    by those of the sampled chunks as they are stored. With --against also the PSNR that other
-    codecs reach on these chunks, in the same bytes.
+    Reads SRC once; writes no bundle. Of each number of colours: the error, the entropy of the
+    indices in bits per pixel, and the bytes of image.zarr, estimated from some chunks of indices as
+    they are stored, with the standard error; without a sample by the entropy. With --against also
+    the PSNR that other codecs reach on these chunks, in the same bytes.
     """
-    from kmdask import places, storage, sweeping
+    from kmdask import storage, sweeping
 
     named = [path for path in (as_json, as_csv, plot) if path is not None]
     if len(set(named)) < len(named):
@@ -87,13 +89,12 @@ def sweep(
     told = set_up(quiet=quiet, verbose=verbose)
     where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():
-        for path in (as_json, as_csv):
-            if path is not None:
-                storage.check_free(places.output_place(path), overwrite=overwrite)
+        storage.check_files(as_json, as_csv, plot, source=src, overwrite=overwrite)
         if plot is not None:
             from kmdask.plotting.sheets import check_file
 
             check_file(plot, overwrite=overwrite)
         table = sweeping.sweep(src, client=chosen(**where), progress=told, **options)
+        # First of all: what took long is not lost where a file cannot be written.
+        show_sweep(table)
         table.write(json=as_json, csv=as_csv, plot=plot, overwrite=overwrite)
-    show_sweep(table)

@@ -9,8 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kmdask.bands import fill_values
 from kmdask.display import check_display
+from kmdask.fitted import Fitted
+from kmdask.fitting.ecvq import rated_centers
 from kmdask.fitting.fit import fit_centers
 from kmdask.fitting.refine import refine_images
 from kmdask.fitting.space import Oklab
@@ -18,21 +22,23 @@ from kmdask.fitting.survey import check_pca, check_scale, survey_images
 from kmdask.fixed import fixed_values
 from kmdask.metrics import entropy_of, measure
 from kmdask.palette import Palette
+from kmdask.writing.sampled import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import dask.array as da
-    import numpy as np
     import numpy.typing as npt
     from sklearn.base import BaseEstimator
 
+    from kmdask.display import Display
     from kmdask.fitting.colors import WeightedColors
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Survey
     from kmdask.metrics import Metrics
     from kmdask.options import Options
     from kmdask.reading.raster import Raster
+    from kmdask.writing.sampled import Window
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,9 @@ class Trial:
 
     measuring: Callable[[], Metrics]
     """Tells the error."""
+
+    penalties: npt.NDArray[np.float64] | None = None
+    """What the palette adds to the distances from each centre; None for nothing."""
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -71,6 +80,9 @@ class Counted:
     wary: bool = False
     """Whether no entry may be what means missing, even if no pixel of these images is missing."""
 
+    sample: tuple[Window, ...] = ()
+    """Some of the chunks that the first image is stored in, with their masks; on the workers."""
+
     @property
     def pixels(self) -> int:
         """Pixels of the images, those that are missing among them."""
@@ -91,10 +103,14 @@ class Counted:
         """The pixels of each image, and its mask if one is needed."""
         return [(r.pixels, r.mask if self.masked else None) for r in self.rasters]
 
-    def palette(self, centers: npt.NDArray[np.float64]) -> Palette:
-        """Make a palette of centres."""
+    def palette(
+        self,
+        centers: npt.NDArray[np.float64],
+        penalties: npt.NDArray[np.float64] | None = None,
+    ) -> Palette:
+        """Make a palette of centres, and of what it is to add to the distances from them."""
         avoid = fill_values(self.rasters[0].bands) if self.masked or self.wary else None
-        return Palette.from_centers(centers, self.rasters[0].pixels.dtype, avoid)
+        return Palette.from_centers(centers, self.rasters[0].pixels.dtype, avoid, penalties)
 
     def fit(
         self,
@@ -116,29 +132,58 @@ class Counted:
             start=start,
             fixed=self.fixed,
         )
-        palette = self.palette(centers)
-        return Trial(
-            k, centers, palette, partial(measure, self.colors, palette, space=self.survey.space)
+        return self._trial(k, centers)
+
+    def rated(self, plain: Trial, rate: float) -> Trial | None:
+        """Fit entries of no more than some entropy; see `kmdask.fitting.ecvq.rated_centers`."""
+        space = self.survey.space
+        found = rated_centers(self.colors, plain.centers, rate, space=space)
+        return None if found is None else self._trial(plain.k, *found)
+
+    def _trial(
+        self,
+        k: int,
+        centers: npt.NDArray[np.float64],
+        penalties: npt.NDArray[np.float64] | None = None,
+    ) -> Trial:
+        palette = self.palette(centers, penalties)
+        measuring = partial(measure, self.colors, palette, space=self.survey.space)
+        return Trial(k, centers, palette, measuring, penalties)
+
+    def fitted(self, trial: Trial, display: Display) -> Fitted:
+        """Return what is known of the images with the palette of a trial."""
+        exact = self.colors.exact
+        return Fitted(
+            palette=trial.palette,
+            k=trial.k,
+            display=display,
+            masked=self.masked,
+            space=self.survey.space,
+            peak=self.colors.high - self.colors.low,
+            colors=len(self.colors),
+            exact=exact,
+            metrics=trial.metrics if exact else None,
         )
 
     def refined(
         self,
-        centers: npt.NDArray[np.float64],
+        trial: Trial,
         steps: Refine,
         run: Callable[..., tuple[Any, ...]],
     ) -> npt.NDArray[np.float64]:
         """Take steps over all pixels of images gathered in cells; see `refine_centers`."""
         units = self.survey.units
         if units is None:
-            return centers
+            return trial.centers
         return refine_images(
             self.known,
-            centers,
+            trial.centers,
             space=self.survey.space,
             steps=steps,
             units=units,
             run=run,
             held=len(self.fixed),
+            penalties=trial.penalties,
         )
 
     def series(
@@ -165,14 +210,14 @@ class Counted:
             found = [self.fit(k, seed)]
             if last is not None and len(self.colors) > k:
                 found.append(self.fit(k, seed, start=last.centers))
-            best = min(found, key=self._error)
+            best = min(found, key=self.error)
             best = best if polish is None else polish(best)
             if last is not None:
-                best = min(best, replace(last, k=k), key=self._error)
+                best = min(best, replace(last, k=k), key=self.error)
             last = best
             yield best
 
-    def _error(self, trial: Trial) -> float:
+    def error(self, trial: Trial) -> float:
         """What a palette of these images is to make small."""
         metrics = trial.metrics
         perceived = metrics.delta_e if isinstance(self.survey.space, Oklab) else None
@@ -181,6 +226,11 @@ class Counted:
     def bits(self, metrics: Metrics) -> float:
         """Entropy of the indices in bits per pixel; see `kmdask.metrics.entropy_of`."""
         return entropy_of(metrics.shares, self.colors.pixels / self.pixels)
+
+    def shares(self, metrics: Metrics) -> npt.NDArray[np.float64]:
+        """The share of all pixels that has each entry, last that of missing ones."""
+        valid = self.colors.pixels / self.pixels
+        return np.append(valid * np.array(metrics.shares), 1 - valid)
 
     def index_bytes(self, metrics: Metrics) -> int:
         """Estimate the bytes of the stored indices, by their entropy; see `bits`."""
@@ -194,6 +244,7 @@ def count(
     *,
     wary: bool = False,
     keep: bool = False,
+    sample: int = 0,
 ) -> Counted:
     """Count the colours of images, in one pass over them.
 
@@ -209,6 +260,8 @@ def count(
         See `Counted`.
     keep : bool, default False
         Whether the workers keep the chunks that they have read, for the passes to come.
+    sample : int, default 0
+        Chunks of the first image, as it will be stored, whose pixels they keep.
 
     Returns
     -------
@@ -224,8 +277,13 @@ def count(
     plan = survey_images(images, scale=options.scale, pca=options.pca, space=options.space)
     tables = [plan.counter.table(pixels, mask) for pixels, mask, _ in images]
     chunks = [part for raster in rasters for part in raster.chunks] if keep else []
-    done = run(*(part for table in tables for part in table), *chunks)
+    windows = cut(rasters[0].pixels, rasters[0].mask, sample)
+    cuttings = [part for window in windows for part in window if part is not None]
+    done = run(*(part for table in tables for part in table), *chunks, *cuttings)
     colors = plan.counter.colors(plan.counter.joined(done[: 2 * len(tables) : 2]))
     kept = iter(done[2 * len(tables) :])
     rasters = [raster.with_chunks(kept) for raster in rasters] if keep else rasters
-    return Counted(tuple(rasters), colors, plan, fixed, wary)
+    there = [(next(kept), None if mask is None else next(kept)) for _, mask in windows]
+    counted = Counted(tuple(rasters), colors, plan, fixed, wary)
+    needed = [(pixels, mask if counted.masked else None) for pixels, mask in there]
+    return replace(counted, sample=tuple(needed))

@@ -40,7 +40,8 @@ def encode(
 ) -> da.Array:
     """Swap each pixel for the index of its nearest palette entry, lazily.
 
-    Exact: the entry of smallest squared distance, the lowest index where several are as near. Up to
+    Exact: the entry of smallest squared distance, with what the palette adds to it if it has
+    penalties, the lowest index where several are as near. Up to
     three bands of 8 bits are looked up in a table of all colours (16 MiB, built once in each
     process), at a cost that does not depend on k; other pixels, and those of a `LinearSpace`, are
     compared with the entries that can be nearest in their neighbourhood.
@@ -200,7 +201,7 @@ def _search(
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     (block,) = pixels  # the one chunk over all bands
     indices = np.empty(block.shape[:2], index_dtype)
-    ready = prepared(palette.colors.astype(np.float64), space)
+    ready = prepared(palette.colors.astype(np.float64), space, palette.penalties)
     nearest_pixels(block, valid_or_all(mask), *ready, palette.nodata, indices)
     if limit:
         smooth_block(block, indices, palette, space, limit)
@@ -237,12 +238,15 @@ def _table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsignedinte
 @lru_cache(maxsize=2)
 def _cached_table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsignedinteger[Any]]:
     table = np.zeros(1 << kernels.CODE_BITS, index_dtype(len(palette)))
+    added = palette.penalties
     if space is None:
-        kernels.nearest_table(palette.colors, table)
+        kernels.nearest_table(
+            palette.colors, np.zeros(len(palette)) if added is None else added, table
+        )
         return table
     entries = palette.colors.astype(np.float64)
     for part in range(0, len(table), PART):
         codes = np.arange(part, part + PART, dtype=np.uint32)
         colors = kernels.decode_codes(codes, palette.bands)
-        table[part : part + PART] = nearest_rows(colors, entries, space)
+        table[part : part + PART] = nearest_rows(colors, entries, space, added)
     return table

@@ -222,7 +222,7 @@ def _color_errors(
     space: Space | None,
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
-    labels = nearest_rows(colors, entries, space)
+    labels = nearest_rows(colors, entries, space, palette.penalties)
     squared = (colors - entries[labels]) ** 2
     pixels = np.bincount(labels, counts, len(palette))
     seen = np.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -66,6 +67,7 @@ class Options:
     psnr: float | None = None
     max_bytes: int | None = None
     ratio: float | None = None
+    target_bpp: float | None = None
     fixed: Fixed = None
     """Colours that have to be in the palette."""
 
@@ -96,6 +98,13 @@ class Options:
         return next((Target(n, value) for n, value in asked.items() if value is not None), None)
 
     @property
+    def asked(self) -> dict[str, Any] | None:
+        """What was asked for in place of a number of colours, ready for JSON."""
+        if self.target_bpp is not None:
+            return {"target_bpp": self.target_bpp}
+        return None if self.target is None else self.target.to_dict()
+
+    @property
     def wanted_bands(self) -> Sequence[int] | None:
         """The numbers of the bands to take: by default those of the palette, if it has some."""
         if self.bands is None and self.palette is not None and not self.palette.plain:
@@ -106,6 +115,9 @@ class Options:
         """Raise a `ParameterError` unless exactly one thing says how many colours there are."""
         asked = {name: getattr(self, name) for name in ("k", *TARGETS)}
         given = [f"{name}={value!r}" for name, value in asked.items() if value is not None]
+        if self.target_bpp is not None:
+            self._check_rate(given)
+            return
         if len(given) != 1:
             msg = (
                 f"give k, the number of colours from 1 to {ENTRIES:,} (-k) or 'auto', or one of "
@@ -120,6 +132,32 @@ class Options:
         elif target.kind != "auto":
             # The same target, however its number is written, is the same request.
             object.__setattr__(self, target.kind, target.value)
+
+    def _check_rate(self, given: list[str]) -> None:
+        """Check `target_bpp`, and that nothing is given besides but a number of colours."""
+        rate: Any = self.target_bpp
+        number = isinstance(rate, int | float | np.integer | np.floating)
+        if not number or isinstance(rate, bool) or not 0 < rate < math.inf:
+            msg = (
+                "target_bpp is the entropy that the indices may have, in bits for each valid "
+                f"pixel, a number above 0; got {self.target_bpp!r}"
+            )
+            raise ParameterError(msg)
+        if self.target is not None:
+            msg = (
+                "target_bpp says how many colours are left of those to begin with, so k is a "
+                f"number or left out; got target_bpp={self.target_bpp} and {' and '.join(given)}"
+            )
+            raise ParameterError(msg)
+        if self.fixed is not None:
+            msg = (
+                "fixed is given, and target_bpp, for which entries move and starve: leave one of "
+                "them out"
+            )
+            raise ParameterError(msg)
+        object.__setattr__(self, "target_bpp", float(rate))
+        if self.k is not None:
+            object.__setattr__(self, "k", check_k(self.k))
 
     def _check_fixed_fit(self) -> None:
         """Raise a `ParameterError` if there are more fixed colours than colours."""
@@ -146,7 +184,7 @@ class Options:
 
     def _check_unasked(self) -> None:
         """Raise a `ParameterError` if something is asked for that the palette has decided."""
-        for name in ("k", *TARGETS, *FITTING):
+        for name in ("k", *TARGETS, "target_bpp", *FITTING):
             value, usual = getattr(self, name), getattr(type(self), name, None)
             if value is not usual if usual is None else value != usual:
                 msg = (
@@ -162,6 +200,7 @@ class Options:
             "scale": scale if scale is None or isinstance(scale, str) else list(map(float, scale)),
             "pca": self.pca,
             "refine": self.refine,
+            **({} if self.target_bpp is None else {"target_bpp": self.target_bpp}),
         }
         if fixed is not None:
             decided["fixed"] = [each if isinstance(each, str) else list(each) for each in fixed]

@@ -42,6 +42,10 @@ class Palette:
     colors: npt.NDArray[Any]
     """Array of shape (k, band), no colour twice, of the data type of the pixels."""
 
+    penalties: npt.NDArray[np.float64] | None = None
+    """What is added to the squared distance from each entry where the nearest is looked for, an
+    array of shape (k,), not negative; None for nothing. See `kmdask.fitting.ecvq`."""
+
     def __post_init__(self) -> None:
         k, bands = self.colors.shape if self.colors.ndim == 2 else (0, 0)
         if not 1 <= k <= ENTRIES or bands < 1 or self.colors.dtype.kind not in "uif":
@@ -53,10 +57,12 @@ class Palette:
         colors = self.colors.copy()
         colors.setflags(write=False)
         object.__setattr__(self, "colors", colors)
+        if self.penalties is not None:
+            object.__setattr__(self, "penalties", _checked_penalties(self.penalties, k))
 
-    def __reduce__(self) -> tuple[type[Palette], tuple[npt.NDArray[Any]]]:
+    def __reduce__(self) -> tuple[type[Palette], tuple[Any, ...]]:
         # An array comes out of a pickle writeable; built anew, it is not.
-        return Palette, (self.colors,)
+        return Palette, (self.colors, self.penalties)
 
     @classmethod
     def from_centers(
@@ -64,6 +70,7 @@ class Palette:
         centers: npt.NDArray[np.floating[Any]],
         dtype: np.dtype[Any] = np.dtype(np.uint8),  # noqa: B008  immutable
         avoid: Sequence[float] | None = None,
+        penalties: npt.NDArray[np.float64] | None = None,
     ) -> Palette:
         """Round cluster centres to colours, drop repeated ones and put them in order.
 
@@ -75,6 +82,8 @@ class Palette:
         avoid : sequence of float, optional
             A value for each band that together mean that a pixel is missing. A colour that rounds
             to these becomes the next one.
+        penalties : float64 array of shape (k,), optional
+            Those of the centres; of repeated colours the least is taken.
 
         Raises
         ------
@@ -83,9 +92,16 @@ class Palette:
         """
         if centers.ndim != 2 or not np.isfinite(centers).all():
             raise ParameterError(f"centres are finite, of shape (k, band); got {centers!r}")
-        colors = np.unique(_kept_apart(rounded(centers, dtype), avoid), axis=0)
+        colors, which = np.unique(
+            _kept_apart(rounded(centers, dtype), avoid), axis=0, return_inverse=True
+        )
         order = np.argsort(_lightness(colors), kind="stable")
-        return cls(np.ascontiguousarray(colors[order]))
+        least = None
+        if penalties is not None:
+            least = np.full(len(colors), np.inf)
+            np.minimum.at(least, which.ravel(), penalties)
+            least = least[order]
+        return cls(np.ascontiguousarray(colors[order]), least)
 
     def __len__(self) -> int:
         return len(self.colors)
@@ -93,10 +109,14 @@ class Palette:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Palette) or other.colors.dtype != self.colors.dtype:
             return False
-        return np.array_equal(self.colors, other.colors)
+        return np.array_equal(self.colors, other.colors) and self._added == other._added
 
     def __hash__(self) -> int:
-        return hash(self.colors.tobytes())
+        return hash((self.colors.tobytes(), self._added))
+
+    @property
+    def _added(self) -> bytes:
+        return b"" if self.penalties is None else self.penalties.tobytes()
 
     def __repr__(self) -> str:
         if not self.displayable:
@@ -111,8 +131,8 @@ class Palette:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the colours."""
-        return int(self.colors.nbytes)
+        """Bytes of the colours, and of the penalties."""
+        return int(self.colors.nbytes) + (0 if self.penalties is None else self.penalties.nbytes)
 
     @property
     def displayable(self) -> bool:
@@ -139,6 +159,19 @@ class Palette:
     def nodata(self) -> int:
         """The index of invalid pixels, where there are any: the first after the palette."""
         return len(self)
+
+
+def _checked_penalties(penalties: object, k: int) -> npt.NDArray[np.float64]:
+    """Return a copy that nobody can write to, or raise a `ParameterError`."""
+    found = np.array(penalties, np.float64)
+    if found.shape != (k,) or not np.isfinite(found).all() or (found < 0).any():
+        msg = (
+            f"penalties are finite and not negative, one for each of the {k:,} entries; got "
+            f"{penalties!r}"
+        )
+        raise ParameterError(msg)
+    found.setflags(write=False)
+    return found
 
 
 def _kept_apart(colors: npt.NDArray[Any], avoid: Sequence[float] | None) -> npt.NDArray[Any]:

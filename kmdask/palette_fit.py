@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,15 @@ from kmdask.choosing import check_entries, fit_asked
 from kmdask.counted import count
 from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
-from kmdask.fitted import Fitted
 from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import chosen
 from kmdask.reading.window import check_window
 from kmdask.saved_palette import SavedPalette
+from kmdask.stored import Stored
 from kmdask.writing.cog import check_cog
+from kmdask.writing.sampled import affordable
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
     from kmdask.connecting.client import Connection
+    from kmdask.fitted import Fitted
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.fixed import Fixed
@@ -189,7 +192,9 @@ def fit_rasters(
         The images, with the chunks that are kept in place of those that would be read.
     """
     with stages("count"):
-        counted = count(rasters, options, run, wary=wary, keep=keep)
+        sized = options.target is not None and options.target.sized
+        sample = affordable(rasters[0].pixels) if sized else 0
+        counted = count(rasters, options, run, wary=wary, keep=keep, sample=sample)
         raster, colors, plan = counted.rasters[0], counted.colors, counted.survey
         check_entries(counted, options)
         display = choose_display(
@@ -200,24 +205,19 @@ def fit_rasters(
             stretch=options.stretch,
         )
     with stages("fit"):
-        trial = fit_asked(counted, options, estimator)
-        palette = trial.palette
-        # Pixels of one colour may get several entries where they are smoothed.
-        metrics = trial.metrics if colors.exact and not options.smooth else None
+        # What is tried on the sample is no pass over the image.
+        stages.pixels, pixels = 0, stages.pixels
+        trial = fit_asked(counted, options, estimator, Stored(counted, display, options, run))
+        stages.pixels = pixels
+        fitted = counted.fitted(trial, display)
+        if options.smooth:
+            # Pixels of one colour may get several entries.
+            fitted = replace(fitted, metrics=None)
     if plan.units is not None and options.refine != 0:
         with stages("refine"):
-            palette = counted.palette(counted.refined(trial.centers, options.refine, run))
-    fitted = Fitted(
-        palette=palette,
-        k=trial.k,
-        display=display,
-        masked=counted.masked,
-        space=plan.space,
-        peak=colors.high - colors.low,
-        colors=len(colors),
-        exact=colors.exact,
-        metrics=metrics,
-    )
+            centers = counted.refined(trial, options.refine, run)
+            palette = counted.palette(centers, trial.penalties)
+            fitted = replace(fitted, palette=palette)
     return fitted, list(counted.rasters)
 
 

@@ -31,12 +31,14 @@ DAMAGED = (LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 
 def dumped(saved: SavedPalette) -> bytes:
     """Return what is in the file of a palette."""
+    penalties = saved.palette.penalties
     fields = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "kmdask": saved.version,
         "dtype": saved.palette.colors.dtype.name,
         "colors": saved.palette.colors.tolist(),
+        "penalties": None if penalties is None else penalties.tolist(),
         "bands": [band.to_dict() for band in saved.bands],
         "display": asdict(saved.display),
         "space": None if saved.space is None else saved.space.to_dict(),
@@ -81,7 +83,7 @@ def _rebuilt(fields: dict[str, Any]) -> dict[str, Any]:
     colors = np.array(fields["colors"], np.dtype(fields["dtype"]))
     if not np.isfinite(colors).all() or colors.tolist() != fields["colors"]:
         raise ValueError(f"colors are no {fields['dtype']}")
-    palette, space = Palette(colors), fields["space"]
+    palette, space = Palette(colors, fields.get("penalties")), fields["space"]
     bands = tuple(map(Band.from_dict, fields["bands"]))
     display = Display.from_dict(fields["display"])
     space = None if space is None else Space.from_dict(space)

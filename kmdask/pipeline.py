@@ -47,6 +47,7 @@ def compress(
     psnr: float | None = None,
     max_bytes: int | None = None,
     ratio: float | None = None,
+    target_bpp: float | None = None,
     palette: SavedPalette | str | os.PathLike[str] | Sequence[str] | None = None,
     fixed: Fixed = None,
     seed: int = 0,
@@ -88,19 +89,24 @@ def compress(
         Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index.
         Up to 256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer
         colours gets exactly its own. "auto" is the knee of the rate-distortion curve from 2 to 256
-        colours [1]_. Exactly one of `k`, `psnr`, `max_bytes`, `ratio` and `palette` is given.
+        colours [1]_. Exactly one of `k`, `psnr`, `max_bytes`, `ratio` and `palette` is given, or
+        `target_bpp`.
     out : str or path-like, optional
         The bundle to write, a directory that every worker sees, or a URL (``s3://``, ``gs://``,
         ``az://``). By default the source with the ending ``.kmdask``; of a URL, in this directory.
     psnr : float, optional
         The least peak signal-to-noise ratio in dB: of the fewest colours that reach it.
     max_bytes : int, optional
-        What the indices in "zarr" may take, in bytes: the most colours of which they take no more.
-        This is about their estimated size, that of a code that takes each index by itself (see
-        `Point.index_bytes`); what is written is mostly less, and may be more where neighbours are
-        not alike.
+        What "zarr" may take: the most colours, at least two, with which it takes no more. Measured
+        on up to 64 chunks of 1024 x 1024 pixels (fewer of many bands); of larger images with two
+        standard errors kept free: hardly ever more is written, mostly 5 to 25 % less.
     ratio : float, optional
-        How many times smaller than the raw pixels the indices are to be, by the same estimate.
+        How many times smaller than the raw pixels "zarr" is to be, likewise.
+    target_bpp : float, optional
+        The entropy that the indices may have, in bits for each valid pixel, by entropy-constrained
+        vector quantization [3]_ from at most `k` colours, by default as many as fit into 8 bits: a
+        pixel takes the entry of least squared distance and price of its bits; rare ones starve. If
+        `k` colours have no more, they are taken. Not with `fixed`. Stored bytes are others.
     palette : SavedPalette, str, path-like or sequence of str, optional
         What `kmdask.fit` returned, the path or URL of its file or of a bundle, or, for images of
         8-bit RGB or grey, hexadecimal colours or a file of colours (see `SavedPalette.read`), which
@@ -116,9 +122,8 @@ def compress(
     bands : sequence of int, optional
         The numbers of the bands to take, from 1, in this order. By default all but alpha.
     nodata : float, optional
-        The value that means that a pixel is missing, if it has it in every band taken. By default
-        what the source says: its nodata values, mask or alpha. What is not finite is always
-        missing.
+        The value that means that a pixel is missing, if every band taken has it. By default what
+        the source says: nodata values, mask or alpha. What is not finite is always missing.
     scale : "std" or sequence of float, optional
         What bands are weighted by when colours are compared: a factor each, or with "std" the
         reciprocal of each one's standard deviation. By default all weigh the same.
@@ -129,19 +134,16 @@ def compress(
         blue of sRGB, as they are seen, in OKLab [2]_, without `scale` or `pca`. PSNR, also as a
         target, stays that of the bands, and becomes lower; `Report.delta_e` is what is seen.
     refine : int or "converge", default 2
-        Steps of k-means over all pixels after the fit to their colours, where these are too many
-        to be counted one by one; each is one pass over the image. Of no effect on up to three
-        8-bit bands.
+        Steps of k-means over all pixels after the fit to their colours, each one pass, where these
+        are too many to be counted one by one. Of no effect on up to three 8-bit bands.
     display : sequence of int, optional
         The numbers of the one or three bands that tiles, preview and GeoTIFF show. By default
         red, green and blue if the source names them, else the first three.
     stretch : sequence of float, optional
-        The percentiles that are shown as black and white; by default 2 and 98, of 8-bit pixels
-        none.
+        The percentiles shown as black and white; by default 2 and 98, of 8-bit pixels none.
     window : sequence of int or rasterio.windows.Window, optional
         The region of the image to take, as first column, first row, width and height in pixels;
-        its place on the map moves with it. Nothing outside is read, but blocks of the file that its
-        edges cut are. By default all.
+        its place on the map moves with it. Only the file's blocks that it touches are read.
     smooth : float, default 0
         How much error a pixel may take for fewer bytes, as `kmdask.encode` explains: 0.1 to 0.5
         cost some 0.1 dB of PSNR and save up to a fifth of the bytes, on texture next to none.
@@ -151,30 +153,27 @@ def compress(
     codec : {"zstd", "bz2"}, default "zstd"
         How the indices in "zarr" are compressed. "zstd" is fast, and all that reads zarr reads it.
         "bz2" takes 20 to 32 % fewer bytes (measured on two scenes), and some ten times as long to
-        compress, 15 to 70 megapixels a second and core, 4 where pixels repeat and 2 to 8 of 16-bit
-        indices; decoding is 10 to 60 times as slow. Besides kmdask, zarr and xarray read it where
-        kmdask is installed, and GDAL does not.
+        compress, 2 to 70 megapixels a second and core; decoding is 10 to 60 times as slow. Besides
+        kmdask, zarr and xarray read it where kmdask is installed, and GDAL does not.
     ssim : bool, default True
         Whether the report has SSIM: 4 ns of a core a pixel and band of 8 bits, else 5 to 9.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
-        store, where nothing can be renamed, once the palette is known.
+        store once the palette is known.
     resume : bool, default False
-        Whether to go on from what a run that was cut off has left of the same request: its palette
-        and the chunks that are written are not computed again. If there is nothing, the run begins
-        at the beginning. If it fails itself, what it has written is left, for the next one.
+        Whether to go on from what a run that was cut off has left of the same request, its palette
+        and the chunks that are written; if there is nothing, from the beginning. If it fails
+        itself, what it has written is left.
     client : distributed.Client, kmdask.Local, kmdask.Remote or str, optional
-        The cluster: a client, the address of a scheduler, or the path of a scheduler file. By
-        default the current client or the configured scheduler, else all cores of this machine.
-        It is never shut down but where kmdask started it. See `kmdask.connect`.
+        The cluster, or its address; by default the current client or the configured scheduler, else
+        all cores of this machine. Only what kmdask started is shut down. See `kmdask.connect`.
     estimator : scikit-learn compatible clusterer, optional
         What fits the palette in place of `kmdask.KMeans`; see `fit_palette`.
     progress : Progress or bool, optional
-        Is told what the run is doing. True shows a bar for each stage in a terminal or a notebook;
-        by default nothing is shown.
+        Is told what the run is doing. True shows a bar for each stage; by default nothing is shown.
     performance_report : str or path-like, optional
         A page to write, ending in ``.html``, with what Dask knows of the run: which worker did
-        what when. It stands there when the run has ended well, and is replaced with `overwrite`.
+        what when. It is replaced with `overwrite`.
 
     Returns
     -------
@@ -191,10 +190,9 @@ def compress(
     Notes
     -----
     What `psnr`, `max_bytes`, `ratio` and "auto" choose is found on the counts of the colours, in no
-    further pass; the files are those of the k chosen. With an error or a size that does
-    not always fall or rise with k, that is a k which meets the target while its neighbour does not.
-    Pixels of many or deep bands are gathered in cells, and targets are met by these, before
-    `refine` and `smooth`: the PSNR in the report is that of the pixels, and may be lower.
+    further pass; the files are those of the k chosen. Where error or size do not always fall or
+    rise, that is a k which meets the target while its neighbour does not. Of many or deep bands
+    targets are met by cells, before `refine`, and but for sizes before `smooth`.
 
     References
     ----------
@@ -202,6 +200,8 @@ def compress(
        detecting knee points in system behavior", ICDCS Workshops 2011, 166-171.
     .. [2] B. Ottosson, "A perceptual color space for image processing", 2020,
        https://bottosson.github.io/posts/oklab/
+    .. [3] P. A. Chou, T. Lookabaugh and R. M. Gray, "Entropy-constrained vector quantization", IEEE
+       Transactions on Acoustics, Speech, and Signal Processing 37 (1989) 31-42.
 
     Examples
     --------
@@ -222,6 +222,7 @@ def compress(
         psnr=psnr,
         max_bytes=max_bytes,
         ratio=ratio,
+        target_bpp=target_bpp,
         palette=None if palette is None else as_saved(palette),
         seed=seed,
         bands=bands,

@@ -45,12 +45,18 @@ class Point:
     """Entropy of the indices in bits per pixel, that of missing pixels among them."""
 
     index_bytes: int
-    """Estimate of the bytes of the stored indices by this entropy. What is stored is mostly
-    less, as neighbours are alike."""
+    """Bytes of the indices in a code of this entropy, that takes each by itself. What is stored is
+    mostly less, as neighbours are alike."""
+
+    stored_bytes: int | None = None
+    """Bytes of ``image.zarr``, estimated from the sampled chunks, exact if these are all; None
+    without a sample."""
+
+    stored_error: int | None = None
+    """Standard error of this estimate; 0 where it is exact."""
 
     sample_bytes: int | None = None
-    """Bytes that the indices of the sampled chunks take as they are stored, measured; None
-    without a sample."""
+    """Bytes that the indices of the sampled chunks take as they are stored, measured."""
 
     seconds: float = field(default=0.0, compare=False)
     """Wall time of the fit; no part of comparisons."""
@@ -108,6 +114,9 @@ class Sweep:
     rivals: tuple[Rival, ...] = ()
     """What other codecs make of the sampled chunks."""
 
+    codec: str = "zstd"
+    """How the indices of the sample were compressed."""
+
     @property
     def knee(self) -> Point:
         """The point beyond which twice the entries gain less PSNR: ``k="auto"`` of the default ks.
@@ -115,22 +124,6 @@ class Sweep:
         See `kmdask.choosing.knee_of`.
         """
         return self.points[knee_of([(point.entries, point.psnr) for point in self.points])]
-
-    def stored_bytes(self, point: Point) -> int | None:
-        """Project the bytes of the stored indices of the whole image from the sampled chunks.
-
-        Parameters
-        ----------
-        point : Point
-
-        Returns
-        -------
-        int or None
-            None without a sample.
-        """
-        if point.sample_bytes is None:
-            return None
-        return round(point.sample_bytes * self.shape[0] * self.shape[1] / self.sample_pixels)
 
     def sample_psnr(self, point: Point) -> float | None:
         """PSNR in dB of a point on the sampled chunks alone; None if nobody measured it."""
@@ -159,11 +152,8 @@ class Sweep:
         return point.sample_bytes is not None and is_bound(self.rivals, codec, point.sample_bytes)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the points, ready for JSON or a data frame: their fields and `stored_bytes`."""
-        return [
-            {**_finite(asdict(point)), "stored_bytes": self.stored_bytes(point)}
-            for point in self.points
-        ]
+        """Return the points, ready for JSON or a data frame; an infinite PSNR becomes None."""
+        return [_finite(asdict(point)) for point in self.points]
 
     def rival_rows(self) -> list[dict[str, Any]]:
         """Return the rivals, ready for JSON or a data frame."""
@@ -180,8 +170,9 @@ class Sweep:
 
         Examples
         --------
-        >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, 7, 0.1)
-        >>> table = Sweep("a.tif", (8, 8, 1), "uint8", 64, 9, True, 255.0, 0, {}, 64, (point,))
+        >>> point = Point(2, 2, 0.5, 51.1, 1.0, 8, seconds=0.1)
+        >>> shape, points = (8, 8, 1), (point,)
+        >>> table = Sweep("a.tif", shape, "uint8", 64, 9, True, 255.0, 0, {}, 0, points)
         >>> Sweep.from_json(table.to_json()) == table
         True
         """
@@ -267,12 +258,13 @@ class Sweep:
         Raises
         ------
         ParameterError
-            If there is no such form of a plot.
+            If two are the same, one is the image, or there is no such form of a plot.
         OutputExistsError
             If there is something, and it is not to be replaced.
         OutputError
             If one cannot be written.
         """
+        storage.check_files(json, csv, plot, source=self.source, overwrite=overwrite)
 
         def drawn() -> bytes:
             from kmdask.plotting.sheets import picture
@@ -281,8 +273,6 @@ class Sweep:
 
         contents = ((json, self.to_json), (csv, self.to_csv), (plot, drawn))
         files = [(places.output_place(path), made()) for path, made in contents if path is not None]
-        for place, _ in files:
-            storage.check_free(place, overwrite=overwrite)
         for place, content in files:
             with writing(place):
                 storage.write_file(place, content)

@@ -75,6 +75,6 @@ def report_of(
         band_max_error=metrics.band_max_error,
         ssim=metrics.ssim,
         entropy=entropy_of(metrics.shares, metrics.pixels / math.prod(raster.shape)),
-        asked=None if options.target is None else options.target.to_dict(),
+        asked=options.asked,
         smooth=options.smooth,
     )

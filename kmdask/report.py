@@ -143,6 +143,19 @@ class Report:
         """Bits that ``image.zarr`` takes for a pixel."""
         return 8 * self.sizes["zarr"] / (self.shape[0] * self.shape[1])
 
+    @property
+    def attained(self) -> float | None:
+        """What came out of what was asked, in its unit; None if that has none.
+
+        The PSNR, the bytes of ``image.zarr``, how many times smaller than raw these are, or the
+        entropy of the indices of valid pixels.
+        """
+        kind = next(iter(self.asked or {"k": 0}))
+        if kind == "target_bpp":
+            return -sum(share * math.log2(share) for share in self.shares if share)
+        found = {"psnr": self.psnr, "max_bytes": self.sizes["zarr"], "ratio": self.ratio_raw}
+        return found.get(kind)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and ratios, ready for JSON; an infinite PSNR becomes None."""
         return {

@@ -50,7 +50,7 @@ class SavedPalette:
     """The colours, of the data type of the images it is for."""
 
     bands: tuple[Band, ...]
-    """What is known of the bands, in the order of the palette's columns."""
+    """What is known of the bands, as columns of the palette."""
 
     display: Display
     """What tiles, preview and GeoTIFF show."""

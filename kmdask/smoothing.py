@@ -108,6 +108,10 @@ def smooth_block(
         By how much the squared distance of a pixel may grow at most.
     """
     entries = features_of(palette.colors.astype(np.float64), space)
+    added = palette.penalties
+    if added is not None:
+        # As the search has it: their roots are a feature more, of which pixels have 0.
+        entries = np.column_stack([entries, np.sqrt(added)])
     height, width = indices.shape
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
@@ -115,6 +119,8 @@ def smooth_block(
             labels = indices[square]
             for first in range(0, labels.shape[0], STRIP):
                 values = features_of(block[square][first : first + STRIP], space)
+                if added is not None:
+                    values = np.pad(values, ((0, 0), (0, 0), (0, 1)))
                 # Read-only views are one type to numba, whatever the arrays are.
                 values = values.view()
                 values.flags.writeable = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import dask
 import numpy as np
 
 from kmdask.counted import Counted, Trial, count
+from kmdask.display import choose_display
 from kmdask.encoding import encode
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.fitting.fit import check_k
@@ -20,15 +22,14 @@ from kmdask.progress import Progress, chosen
 from kmdask.rates import Point, Sweep
 from kmdask.reading.window import check_window
 from kmdask.rivals import WIDEST, check_against, check_codable
+from kmdask.stored import Stored
 from kmdask.targets import KS
 from kmdask.writing.rival_files import measure_palette, measure_rivals, palette_pngs
-from kmdask.writing.sampled import chunk_bytes, sample_windows
+from kmdask.writing.sampled import SAMPLE, affordable
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    import dask.array as da
 
     from kmdask.connecting.client import Connection
     from kmdask.fitting.refine import Refine
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from kmdask.fixed import Fixed
     from kmdask.opening import Opened
     from kmdask.rivals import Rival
+    from kmdask.stored import Estimate
+    from kmdask.writing.sampled import Window
 
 
 def sweep(
@@ -51,6 +54,7 @@ def sweep(
     space: SpaceName = "rgb",
     refine: Refine = 0,
     window: Sequence[int] | None = None,
+    codec: str = "zstd",
     sample: int | None = None,
     against: Sequence[str] = (),
     client: Connection = None,
@@ -59,7 +63,7 @@ def sweep(
     """Try several numbers of colours on an image: what each costs, and what it gives.
 
     The image is read once, to count its colours; palettes are fitted to the counts, and the counts
-    tell error and entropy. A few chunks are read once more, to see what their indices take
+    tell error and entropy. The pixels of some chunks are kept, to see what their indices take
     as they are stored. The same image, `ks` and `seed` give the same numbers, whatever the cluster;
     only the seconds tell runs apart.
 
@@ -84,9 +88,12 @@ def sweep(
         bands, where all is exact.
     window : sequence of int or rasterio.windows.Window, optional
         As for `kmdask.compress`.
+    codec : {"zstd", "bz2"}, default "zstd"
+        How indices are compressed; see `kmdask.compress`.
     sample : int, optional
-        Chunks of 1024 x 1024 pixels to measure the bytes of stored indices on, with the codec
-        "zstd"; 0 for none. By default 4, or 8 if there are other codecs to compare with.
+        Chunks of 1024 x 1024 pixels to measure the bytes of stored indices on; 0 for none. Of an
+        image that has no more the bytes are exact. The workers keep their pixels, at most 256 MiB:
+        of many bands there are fewer. By default 64, or 8 if there are codecs to compare with.
     against : sequence of str, default ()
         Other codecs to compare with on these chunks: "jpeg", "webp", "jxl" (with the extra
         "codecs"), "avif", each at six to eight qualities, for one or three bands of 8 bits; and
@@ -128,6 +135,7 @@ def sweep(
         pca=pca,
         space=space,
         refine=refine,
+        codec=codec,
         window=check_window(window),
         fixed=fixed,
     )
@@ -142,17 +150,16 @@ def sweep(
         with images.stages("count"):
             check_codable(against, images.rasters[0])
             keep = images.can_keep(options)
-            counted = count(images.rasters, options, images.run, keep=keep)
+            n = affordable(images.rasters[0].pixels, sample) if sample else 0
+            counted = count(images.rasters, options, images.run, keep=keep, sample=n)
             check_room(wanted[-1], masked=counted.masked, colors=counted.entries)
         with images.stages("fit"):
             trials = list(_timed(_series(counted, wanted, options, images)))
         found = [trial for trial, _ in trials]
         with images.stages("sample"):
             images.stages.pixels = 0
-            chunks = _sampled(counted, sample, images.run)
-            pixels = sum(int(part.shape[0] * part.shape[1]) for part, _ in chunks)
-            taken = _sizes(counted, found, chunks, images.run)
-            errors, rivals = _compared(counted, found, chunks, against, images.run)
+            taken = _stored(counted, found, options, images)
+            errors, rivals = _compared(counted, found, counted.sample, against, images.run)
     points = tuple(
         Point(
             k=trial.k,
@@ -161,7 +168,9 @@ def sweep(
             psnr=trial.metrics.psnr,
             bits_per_pixel=counted.bits(trial.metrics),
             index_bytes=counted.index_bytes(trial.metrics),
-            sample_bytes=size,
+            stored_bytes=None if size is None else size.bytes,
+            stored_error=None if size is None else size.error,
+            sample_bytes=None if size is None else size.sampled,
             seconds=seconds,
             sample_mse=error,
             delta_e=trial.metrics.delta_e,
@@ -178,8 +187,13 @@ def sweep(
         exact=colors.exact,
         peak=colors.high - colors.low,
         seed=options.seed,
-        options={**options.to_dict(), "space": options.space, "window": options.window},
-        sample_pixels=pixels,
+        options={
+            **options.to_dict(),
+            "space": options.space,
+            "window": options.window and [*options.window],
+        },
+        codec=options.codec,
+        sample_pixels=sum(math.prod(pixels.shape[:2]) for pixels, _ in counted.sample),
         points=points,
         rivals=rivals,
     )
@@ -193,7 +207,7 @@ def _series(
         return counted.series(ks, options.seed)
 
     def refined(trial: Trial) -> Trial:
-        centers = counted.refined(trial.centers, options.refine, images.run)
+        centers = counted.refined(trial, options.refine, images.run)
         palette = counted.palette(centers)
         (pixels, mask), space = counted.known[0], counted.survey.space
         errors, _ = pixel_errors(pixels, encode(pixels, palette, mask, space=space), palette)
@@ -205,6 +219,18 @@ def _series(
     return counted.series(ks, options.seed, refined)
 
 
+def _stored(
+    counted: Counted, trials: Sequence[Trial], options: Options, images: Opened
+) -> list[Estimate | None]:
+    """What the image takes with each palette; None without a sample."""
+    if not counted.sample:
+        return [None] * len(trials)
+    raster = counted.rasters[0]
+    display = choose_display(raster.bands, counted.colors, raster.pixels.dtype)
+    stored = Stored(counted, display, options, images.run)
+    return [stored(trial) for trial in trials]
+
+
 def _timed(trials: Iterator[Trial]) -> Iterator[tuple[Trial, float]]:
     start = time.perf_counter()
     for trial in trials:
@@ -212,39 +238,10 @@ def _timed(trials: Iterator[Trial]) -> Iterator[tuple[Trial, float]]:
         start = time.perf_counter()
 
 
-def _sampled(
-    counted: Counted, n: int, run: Callable[..., tuple[Any, ...]]
-) -> list[tuple[da.Array, da.Array | None]]:
-    """Read some chunks, once for all palettes and codecs: the pixels and the mask of each."""
-    if n == 0:
-        return []
-    raster = counted.rasters[0]
-    cut = [raster.window(*window) for window in sample_windows(raster.shape, n)]
-    flat = [part for pixels, mask in cut for part in (pixels, mask) if part is not None]
-    there = iter(run(*flat))
-    kept = [(next(there), None if mask is None else next(there)) for _, mask in cut]
-    return [(pixels, mask if counted.masked else None) for pixels, mask in kept]
-
-
-def _sizes(
-    counted: Counted,
-    trials: Sequence[Trial],
-    chunks: Sequence[tuple[da.Array, da.Array | None]],
-    run: Callable[..., tuple[Any, ...]],
-) -> list[int | None]:
-    """Bytes that the indices of chunks take with each palette; None if there are no chunks."""
-    if not chunks:
-        return [None] * len(trials)
-    space = counted.survey.space
-    # All are kept until the last is there: of equal palettes the tasks are the same.
-    done = [run(*chunk_bytes(chunks, trial.palette, space)) for trial in trials]
-    return [sum(dask.compute(*sizes)) for sizes in done]
-
-
 def _compared(
     counted: Counted,
     trials: Sequence[Trial],
-    chunks: Sequence[tuple[da.Array, da.Array | None]],
+    chunks: Sequence[Window],
     against: Sequence[str],
     run: Callable[..., tuple[Any, ...]],
 ) -> tuple[Sequence[float | None], tuple[Rival, ...]]:
@@ -271,7 +268,7 @@ def _checked_ks(ks: object) -> list[int]:
 
 def _checked_sample(sample: Any, against: Sequence[str]) -> int:
     if sample is None:
-        return WIDEST if against else 4
+        return WIDEST if against else SAMPLE
     whole = isinstance(sample, int | np.integer) and not isinstance(sample, bool)
     if not whole or sample < 0:
         msg = f"sample is a number of chunks to measure on, 0 for none; got {sample!r}"

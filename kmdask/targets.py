@@ -25,8 +25,8 @@ KS = (2, 4, 8, 16, 32, 64, 128, 256)
 
 MEANINGS = {
     "psnr": "the least peak signal-to-noise ratio in dB, a number above 0",
-    "max_bytes": "what the indices may take, a whole number of bytes above 0",
-    "ratio": "how many times smaller than the raw pixels the indices are, a number above 0",
+    "max_bytes": "what image.zarr may take, a whole number of bytes above 0",
+    "ratio": "how many times smaller than the raw pixels image.zarr is, a number above 0",
 }
 
 FARTHEST = 8
@@ -57,6 +57,11 @@ class Target:
         if not number or not 0 < value < math.inf:  # type: ignore[operator]
             raise ParameterError(f"{self.kind} is {MEANINGS[self.kind]}; got {value!r}")
         object.__setattr__(self, "value", int(value) if whole else float(value))  # type: ignore[arg-type]
+
+    @property
+    def sized(self) -> bool:
+        """Whether it is about bytes."""
+        return self.kind in {"max_bytes", "ratio"}
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was asked, ready for JSON."""

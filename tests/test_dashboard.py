@@ -1,29 +1,15 @@
 """What a user sees in the dashboard while a run goes, in a real browser without a window."""
 
-import shutil
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from browsing import browsing
 
 import kmdask
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
 pytestmark = pytest.mark.cluster
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # Whatever it may ask for, nothing leaves this machine.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 PATIENCE = 60_000
 """Milliseconds that a page may take; it is there within two seconds."""
 
@@ -50,13 +36,8 @@ SHOWN = {
 
 @pytest.fixture
 def browser():
-    there = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if there is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as reins:
-        started = reins.chromium.launch(executable_path=there, args=[*QUIET])
+    with browsing() as started:
         yield started
-        started.close()
 
 
 class Onlooker:

@@ -137,7 +137,7 @@ def _palettes():
 
 def nearest_table(palette):
     table = np.zeros(1 << 24, np.uint8 if len(palette) <= 256 else np.uint16)
-    kernels.nearest_table(palette, table)
+    kernels.nearest_table(palette, np.zeros(len(palette)), table)
     return table
 
 

@@ -519,7 +519,7 @@ def test_command_line(tmp_path, monkeypatch, scene, write_raster):
         main, ["compress", "right.tif", "-k", "3", "--palette", "both.json"]
     )
     assert refused.exit_code == 2
-    assert "one of -k, --psnr, --max-bytes, --ratio and --palette" in refused.stderr
+    assert "one of -k, --psnr, --max-bytes, --ratio, --palette" in refused.stderr
 
 
 @pytest.mark.cluster

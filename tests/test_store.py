@@ -79,7 +79,7 @@ def test_layout(tmp_path, masked):
 )
 def test_as_many_bits_as_the_palette_needs(tmp_path, k, masked, dtype):
     colors = np.arange(2 * k, dtype=np.float32).reshape(k, 2)
-    palette = SimpleNamespace(colors=colors)
+    palette = SimpleNamespace(colors=colors, penalties=None)
     header = Header(k, 0, masked, Georef(), BANDS[:2])
     create_image(tmp_path, (3, 2), palette, header)
     indices, read, again = read_arrays(tmp_path)

@@ -18,6 +18,7 @@ import kmdask
 from kmdask.cli import main
 from kmdask.errors import EmptyImageError, OutputExistsError, ParameterError
 from kmdask.rates import Sweep
+from kmdask.stored import projected
 from kmdask.writing.sampled import sample_windows
 
 KS = (2, 7)
@@ -77,12 +78,14 @@ def counted(shape, size):
 # Against compress
 
 
-@pytest.mark.parametrize(("nodata", "bands"), [(None, 1), (255, 3)])
-def test_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path, nodata, bands):
+@pytest.mark.parametrize(("nodata", "bands", "codec"), [(None, 1, "bz2"), (255, 3, "zstd")])
+def test_points_are_those_of_compress(
+    sweep, compress, scene, holes, tmp_path, nodata, bands, codec
+):
     pixels = np.minimum(scene(150, 1090, bands), 254)
     if nodata is not None:
         pixels[~holes(150, 1090)] = nodata
-    table = sweep(pixels, KS, nodata=nodata, seed=3)
+    table = sweep(pixels, KS, nodata=nodata, seed=3, codec=codec)
     assert (table.shape, table.exact, table.sample_pixels) == ((150, 1090, bands), True, 150 * 1090)
     for point in table.points:
         image = compress(
@@ -91,6 +94,7 @@ def test_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path, n
             tmp_path / f"{point.k}.kmdask",
             nodata=nodata,
             seed=3,
+            codec=codec,
             formats=("zarr",),
         )
         report = image.report
@@ -102,7 +106,8 @@ def test_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path, n
         assert point.bits_per_pixel == pytest.approx(entropy(image.indices.compute()))
         assert point.index_bytes == round(point.bits_per_pixel * 150 * 1090 / 8)
         # All chunks are in the sample, those at the edges too.
-        assert point.sample_bytes == table.stored_bytes(point) == stored(image)
+        assert point.sample_bytes == stored(image)
+        assert (point.stored_bytes, point.stored_error) == (report.sizes["zarr"], 0)
     assert table.points[0].mse == kmdask.open(tmp_path / "2.kmdask").report.mse
 
 
@@ -160,20 +165,26 @@ def test_same_numbers_however_it_is_chunked(sweep, scene):
     assert numbers(tables[0]) == numbers(tables[1])
 
 
-def test_read_once_and_the_sample_again(sweep):
-    array = counted((2100, 3100), (1024, 1024))
-    sweep(array, (2, 4), sample=0)
-    assert len(READ) == len(set(READ)) == 12
-    READ.clear()
-    table = sweep(array, (2, 4), sample=2)
-    again = list(READ)
-    for once in set(READ):
-        again.remove(once)
-    windows = sample_windows((2100, 3100), 2)
-    assert sorted(again) == [(rows.start, columns.start) for rows, columns in windows]
-    assert table.sample_pixels == sum(
-        (min(top + 1024, 2100) - top) * (min(left + 1024, 3100) - left) for top, left in again
-    )
+def test_read_once_with_a_sample_too(sweep):
+    array = counted((2048, 3072), (700, 1024))
+    part, whole = sweep(array, (2, 4), sample=2), sweep(array, (2, 4), sample=6)
+    assert len(READ) == 2 * len(set(READ)) == 18
+    assert (part.sample_pixels, whole.sample_pixels) == (2 << 20, 6 << 20)
+    for point, exact in zip(part.points, whole.points, strict=True):
+        assert exact.stored_error == 0 < point.stored_error
+        assert point.stored_bytes == pytest.approx(exact.stored_bytes, rel=0.5)
+
+
+@given(st.data())
+def test_projected_by_the_ratio(data):
+    n = data.draw(st.integers(2, 40))
+    known = np.array(data.draw(st.lists(st.floats(1, 9), min_size=n, max_size=n)))
+    m = data.draw(st.integers(1, n))
+    # What is in proportion is known from any part, and all is known from all.
+    estimate, error = projected(3 * known[:m], known[:m], known.sum(), n)
+    assert estimate == pytest.approx(3 * known.sum())
+    assert error == pytest.approx(0, abs=1e-6) or m == 1
+    assert projected(known**2, known, known.sum(), n) == (pytest.approx((known**2).sum()), 0)
 
 
 @pytest.mark.parametrize("n", [0, 1, 4, 11, 12, 40])
@@ -225,7 +236,8 @@ def test_nothing_valid(sweep):
 
 
 def test_files(sweep, tmp_path):
-    table = sweep(np.arange(256, dtype=np.uint8).reshape(16, 16), (2, 256))
+    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    table = sweep(pixels, (2, 16), scale=(2.0,), window=(0, 0, 4, 4))
     files = {"json": tmp_path / "a.json", "csv": tmp_path / "a.csv"}
     table.write(**files)
     assert Sweep.from_json(files["json"].read_bytes()) == table
@@ -236,6 +248,8 @@ def test_files(sweep, tmp_path):
     with pytest.raises(OutputExistsError):
         table.write(**files)
     table.write(**files, overwrite=True)
+    with pytest.raises(ParameterError, match="the other file to write"):
+        table.write(json=files["csv"], csv=files["csv"], overwrite=True)
 
 
 def test_command_line(tmp_path, scene, write_raster):
@@ -255,3 +269,11 @@ def test_command_line(tmp_path, scene, write_raster):
     assert refused.exit_code == 1
     assert "a.json" in refused.stderr
     assert run(source, "--ks", "2,x").exit_code == 2
+    before = source.read_bytes()
+    refused = run(source, "--json", source, "--overwrite")
+    assert (refused.exit_code, "is the source" in refused.stderr) == (1, True)
+    assert source.read_bytes() == before
+    # What is found is told, also where it cannot be written.
+    lost = run(source, "--ks", "2", "--sample", 0, "--json", tmp_path / "nowhere" / "a.json")
+    assert lost.exit_code == 1
+    assert f"{table.points[0].psnr:.2f} dB" in lost.stdout

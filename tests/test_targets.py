@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kmdask
+from kmdask.choosing import knee_of
 from kmdask.cli import main
 from kmdask.errors import ParameterError
 from kmdask.options import Options
@@ -22,7 +23,7 @@ from kmdask.targets import Target, first_reaching, knee
 @pytest.fixture
 def packed(compress, tmp_path, scene):
     """``packed(**options)``: a small scene, grey lest fits take long, compressed without tiles."""
-    pixels = scene(40, 50, 1)
+    pixels = scene(120, 150, 1)
 
     def make(**options):
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.kmdask"
@@ -31,10 +32,9 @@ def packed(compress, tmp_path, scene):
     return make
 
 
-def entropy_bytes(image):
-    """Bytes of the indices by their entropy, by counting."""
-    _, counts = np.unique(image.indices.compute(), return_counts=True)
-    return float(-(counts * np.log2(counts / counts.sum())).sum() / 8)
+def written(image):
+    """Bytes of image.zarr, by looking."""
+    return sum(path.stat().st_size for path in image.path.glob("image.zarr/**/*") if path.is_file())
 
 
 # The search
@@ -103,36 +103,44 @@ def test_psnr(packed):
     assert contents(image.path) == contents(packed(k=k).path)
 
 
-def test_max_bytes(packed):
-    allowed = 700
-    image = packed(max_bytes=allowed)
+@pytest.mark.parametrize("codec", ["zstd", "bz2"])
+def test_max_bytes(packed, codec):
+    allowed = 12_000
+    image = packed(max_bytes=allowed, codec=codec)
     k = image.report.k
-    assert entropy_bytes(image) <= allowed < entropy_bytes(packed(k=k + 1))
+    assert written(image) <= allowed < written(packed(k=k + 1, codec=codec))
     assert image.report.asked == {"max_bytes": allowed}
+    assert image.report.attained == written(image)
 
 
-def test_ratio(packed, compress, tmp_path):
-    image = packed(ratio=3)
-    allowed = 40 * 50 / 3
-    assert entropy_bytes(image) <= allowed < entropy_bytes(packed(k=image.report.k + 1))
-    # Two colours as frequent as each other take a bit, which is enough.
-    halves = np.repeat(np.uint8([[10], [200]]), 64, axis=1)
-    image = compress(halves, out=tmp_path / "halves.kmdask", ratio=8, formats=("zarr",))
-    assert image.report.k_used == 2
+def test_ratio(packed):
+    image = packed(ratio=1.7)
+    assert image.report.ratio_raw >= 1.7 > packed(k=image.report.k + 1).report.ratio_raw
+    # What takes just that is small enough.
+    assert packed(max_bytes=written(image)).report.k == image.report.k
 
 
 def test_missing_pixels_take_a_share(compress, scene, holes, tmp_path):
-    pixels = np.minimum(scene(40, 50), 254)
-    pixels[~holes(40, 50)] = 255
-    options = {"nodata": 255, "formats": ("zarr",)}
-    image = compress(pixels, out=tmp_path / "a.kmdask", max_bytes=500, **options)
+    pixels = np.minimum(scene(40, 50, 4).astype(np.uint16) * 37, 9000)
+    pixels[~holes(40, 50)] = 9999
+    options = {"nodata": 9999, "formats": ("zarr",), "refine": 0, "scale": "std"}
+    image = compress(pixels, out=tmp_path / "a.kmdask", max_bytes=6700, **options)
     more = compress(pixels, image.report.k + 1, tmp_path / "b.kmdask", **options)
-    assert entropy_bytes(image) <= 500 < entropy_bytes(more)
+    assert written(image) <= 6700 < written(more)
+
+
+def test_a_sample_is_kept_to_with_a_margin(packed, monkeypatch):
+    allowed = 12_000
+    exact = packed(max_bytes=allowed).report.k
+    monkeypatch.setattr("kmdask.stored.projected", lambda taken, *_: (float(taken.sum()), 800.0))
+    image = packed(max_bytes=allowed)
+    assert image.report.k < exact
+    assert written(image) <= allowed - 1600
 
 
 def test_auto_is_the_knee_of_the_sweep(packed, client, scene, monkeypatch):
     monkeypatch.setattr("kmdask.choosing.KS", KS := (2, 4, 8, 16))
-    table = kmdask.sweep(scene(40, 50, 1), KS, sample=0, client=client)
+    table = kmdask.sweep(scene(120, 150, 1), KS, sample=0, client=client)
     image = packed(k="auto")
     assert (image.report.k, image.report.asked) == (table.knee.k, {"k": "auto"})
 
@@ -167,11 +175,11 @@ def read_chunk(pixels):
 
 
 def test_one_pass_to_choose(client, scene, tmp_path):
-    pixels = da.from_array(scene(40, 60), chunks=(40, 20, 3)).map_blocks(
+    pixels = da.from_array(scene(40, 60, 1), chunks=(40, 20, 1)).map_blocks(
         read_chunk, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8)
     )
     passes = []
-    for name, asked in (("a", {"k": 4}), ("b", {"psnr": 20}), ("c", {"max_bytes": 500})):
+    for name, asked in (("a", {"k": 4}), ("b", {"psnr": 20}), ("c", {"max_bytes": 6000})):
         READ.clear()
         kmdask.compress(pixels, out=tmp_path / name, client=client, formats=("zarr",), **asked)
         passes.append(len(READ))
@@ -258,11 +266,18 @@ def test_unreachable(packed, compress, scene, tmp_path):
     best = compress(pixels, 256, tmp_path / "best.kmdask", formats=("zarr",)).report.psnr
     with pytest.raises(ParameterError, match=rf"psnr=60 dB .* k=256, .* {best:.2f} dB"):
         compress(pixels, out=tmp_path / "a.kmdask", psnr=60, formats=("zarr", "cog"))
-    least = round(entropy_bytes(packed(k=2)))
-    with pytest.raises(ParameterError, match=rf"max_bytes=100 .* k=2 take {least:,} "):
+    least = written(packed(k=2))
+    with pytest.raises(ParameterError, match=rf"max_bytes=100 .* k=2 takes up to {least:,},"):
         packed(max_bytes=100)
-    with pytest.raises(ParameterError, match=rf"ratio=500 .* {40 * 50 / least:.1f} times"):
+    with pytest.raises(ParameterError, match=rf"ratio=500 .* {120 * 150 / least:.1f} times"):
         packed(ratio=500)
+
+
+def test_the_knee_of_a_flat_curve_is_its_beginning():
+    # What more entries gain beyond that of rounding does not count.
+    assert knee_of([(2, 70.0), (4, 80.0), (8, 90.0)]) == 0
+    assert knee_of([(2, 10.0), (4, 20.0), (8, 50.0)]) == 2
+    assert knee_of([(2, 30.0), (2, 30.0), (3, 95.0), (3, 95.0)]) == 2
 
 
 def test_command_line(tmp_path, scene, write_raster, monkeypatch):
@@ -277,7 +292,7 @@ def test_command_line(tmp_path, scene, write_raster, monkeypatch):
     assert code == 0, told
     assert report.asked == {"psnr": 20.0}
     for shown in (told, run("info", tmp_path / "scene.kmdask")[1]):
-        assert f"(k={report.k} chosen for psnr=20.0)" in shown
+        assert f"(k={report.k} chosen for psnr=20.0, came to {report.psnr:.6g})" in shown
     monkeypatch.setattr("kmdask.choosing.KS", (2, 4))
     code, told = run("compress", source, "-k", "auto", "--no-tiles", "--overwrite")
     assert code == 0, told

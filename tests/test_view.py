@@ -4,7 +4,6 @@ import functools
 import http.server
 import io
 import json
-import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from affine import Affine
+from browsing import browsing
 from click.testing import CliRunner
 from PIL import Image
 from pyproj import CRS, Geod, Transformer
@@ -25,19 +25,6 @@ from kmdask.viewing.ground import STEPS, coordinates
 from kmdask.viewing.page import GROUND, describe
 from kmdask.viewing.server import Server, Site
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--force-color-profile=srgb",
-    # Whatever it may ask for, nothing leaves this machine.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 HEIGHT, WIDTH = 701, 1301
 LAST = 11
 """The level of the full image: 2 ** 11 is the first power of two that is no less than 1301."""
@@ -63,14 +50,8 @@ def bundle(compress, folder, source):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    there = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if there is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as reins:
-        started = reins.chromium.launch(executable_path=there, args=[*QUIET])
+    with browsing() as started:
         yield started
-        started.close()
 
 
 class Screen:

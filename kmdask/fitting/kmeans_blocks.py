@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from kmdask.fitting.moments import Floats, Rows
 
-__all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of"]
+__all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of", "threads_here"]
 
 NOT_FINITE = (
     "X contains NaN or infinity, which is at no distance from anything; leave these rows out, or "
@@ -238,11 +238,11 @@ class Blocks:
 
 
 def _iterate_block(X: Rows, weights: Floats, start: Floats, **limits: Any) -> tuple[Floats, int]:
-    steps = Steps(X, weights, len(start), _threads())
+    steps = Steps(X, weights, len(start), threads_here())
     return iterate(steps, partial(farthest_rows, X, weights), start, **limits)
 
 
-def _threads() -> int:
+def threads_here() -> int:
     """Threads of the worker that runs this task, which a run leaves idle until it is done."""
     try:
         return int(get_worker().state.nthreads)

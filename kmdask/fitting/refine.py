@@ -50,7 +50,7 @@ class Moments:
     """Number of these pixels, of shape (k,)."""
 
     inertia: float
-    """Sum of their squared distances."""
+    """Sum of their squared distances, with what is added to them."""
 
 
 def refine_centers(
@@ -116,17 +116,20 @@ def refine_images(
     units: Units,
     run: Callable[..., tuple[Any, ...]],
     held: int = 0,
+    penalties: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Do so over the pixels of several images, each with its mask; see `refine_centers`.
 
-    The first `held` centres take pixels but do not move.
+    The first `held` centres take pixels but do not move. With penalties a pixel goes to the centre
+    of least squared distance with what is added to that; they stay what they are.
     """
     images = [checked(*image) for image in images]
     linear = check_linear(space)
     least = np.inf
     for _ in range(MOST_STEPS if steps == "converge" else steps):
         passes = [
-            over_chunks("refine", _step, _merge, image, centers, linear, units) for image in images
+            over_chunks("refine", _step, _merge, image, centers, penalties, (linear, units))
+            for image in images
         ]
         parts = run(*(part for one in passes for part in one))[::2]
         moments = _merge(list(dask.compute(*parts)))
@@ -165,14 +168,15 @@ def _step(
     pixels: npt.NDArray[Any],
     mask: npt.NDArray[np.uint8] | None,
     centers: npt.NDArray[np.float64],
-    space: LinearSpace | None,
-    units: Units,
+    penalties: npt.NDArray[np.float64] | None,
+    terms: tuple[LinearSpace | None, Units],
 ) -> Moments:
+    space, units = terms
     sums, counts = np.zeros(centers.shape, np.int64), np.zeros(len(centers), np.int64)
     inertia = moments_of_pixels(
         pixels,
         valid_or_all(mask),
-        *prepared(centers, space),
+        *prepared(centers, space, penalties),
         units.offset,
         units.quantum,
         units.limit,

@@ -125,7 +125,7 @@ def best_start(
     plan = Plan.of(k, exact=exact)
     blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
     names = block_names("bin", token, 2)
-    fine = delayed(_bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
+    fine = delayed(bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
     coarse = delayed(bin_cells, pure=True)(fine, plan.coarse, dask_key_name=names[1])
     runs = [
         delayed(_run, pure=True)(coarse, k, [seed, i], plan.rough, held, dask_key_name=name)
@@ -161,7 +161,7 @@ def grown_start(
     """
     blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
     names = block_names("grow", (features.name, counts.name, centers, k, seed), 2)
-    fine = delayed(_bin_blocks, pure=True)(*blocks, FINE, dask_key_name=names[0])
+    fine = delayed(bin_blocks, pure=True)(*blocks, FINE, dask_key_name=names[0])
     added = delayed(_grow, pure=True)(fine, centers, k, seed, dask_key_name=names[1])
     grown: npt.NDArray[np.float64] = dask.compute(added)[0]
     return grown
@@ -186,12 +186,13 @@ def bin_cells(cells: Cells, limit: int) -> Cells:
     return Cells(codes, sums / weights[:, None], weights)
 
 
-def _bin_blocks(
+def bin_blocks(
     codes: list[npt.NDArray[np.uint32]],
     features: list[npt.NDArray[np.floating[Any]]],
     counts: list[npt.NDArray[np.int64]],
     limit: int,
 ) -> Cells:
+    """Join neighbouring colours, in blocks, until there are at most `limit` of them."""
     weights = np.concatenate(counts).astype(np.float64)
     return bin_cells(Cells(np.concatenate(codes), np.concatenate(features), weights), limit)
 

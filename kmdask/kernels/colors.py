@@ -15,6 +15,12 @@ import numpy.typing as npt
 from numba import njit
 
 CODE_BITS = 24
+FARTHEST = 3 * 255.0**2
+"""The squared distance from black to white."""
+
+SAFE = 1e-12
+"""Share of a squared distance, with what is added to it, that rounding cannot reach."""
+
 CELL_BITS = 9
 """Colours whose codes differ in these low bits only share a cell of 8 values a band."""
 
@@ -139,6 +145,7 @@ def decode_codes(codes: npt.NDArray[np.uint32], bands: int) -> npt.NDArray[np.ui
 @njit(nogil=True, cache=True)
 def _candidates(
     entries: npt.NDArray[np.int64],
+    added: npt.NDArray[np.float64],
     corner: npt.NDArray[np.int64],
     side: int,
     candidates: npt.NDArray[np.int64],
@@ -147,17 +154,17 @@ def _candidates(
 
     Of all entries the one nearest to the middle of the cell is a good judge of the others: one
     that is farther than it in every corner of the cell is farther in all of it, because the
-    difference of two squared distances is linear (Kanungo et al. 2002).
+    difference of two squared distances is linear (Kanungo et al. 2002), whatever is added to them.
     """
     judge = 0
-    least = 1 << 30
+    least = np.inf
     for i in range(entries.shape[0]):
         distance = 0
         for band in range(3):
             gap = 2 * (entries[i, band] - corner[band]) - side
             distance += gap * gap
-        if distance < least:
-            least = distance
+        if distance + 4 * added[i] < least:
+            least = distance + 4 * added[i]
             judge = i
     n = 0
     for i in range(entries.shape[0]):
@@ -167,7 +174,8 @@ def _candidates(
             step = entries[i, band] - entries[judge, band]
             far = corner[band] + (side if step > 0 else 0)
             gain += step * (2 * far - entries[i, band] - entries[judge, band])
-        if gain > 0 or (gain == 0 and i <= judge):
+        # Without penalties these are whole numbers, and exact.
+        if gain + (added[judge] - added[i]) >= -SAFE * (FARTHEST + added[judge] + added[i]):
             candidates[n] = i
             n += 1
     return n
@@ -175,18 +183,23 @@ def _candidates(
 
 @njit(nogil=True, cache=True)
 def nearest_table(
-    palette: npt.NDArray[np.uint8], table: npt.NDArray[np.unsignedinteger[Any]]
+    palette: npt.NDArray[np.uint8],
+    penalties: npt.NDArray[np.float64],
+    table: npt.NDArray[np.unsignedinteger[Any]],
 ) -> None:
     """Find the nearest palette entry of every colour there is.
 
     Works cell by cell of 8 values a band: the colours of a cell are compared with those few
-    entries alone that can be nearest to one of them. Distances are integers, so the table is
-    exact, and ties go to the lowest index.
+    entries alone that can be nearest to one of them. Squared distances are integers, and what is
+    added is rounded as `kmdask.kernels.search` does it, so the table is exact. Ties go to the
+    lowest index.
 
     Parameters
     ----------
     palette : uint8 array of shape (k, band)
         Colours of one to three bands.
+    penalties : float64 array of shape (k,)
+        What is added to the squared distance from each, as the square of its rounded root.
     table : uint8 or uint16 array of shape (2**24,)
         Is filled, indexed by Morton code. Cells in which no colour has as few bands are left.
 
@@ -199,6 +212,8 @@ def nearest_table(
     k, bands = palette.shape
     entries = np.zeros((k, 3), np.int64)
     entries[:, :bands] = palette
+    added = np.sqrt(penalties)
+    added *= added
     candidates = np.empty(k, np.int64)
     corner = np.empty(3, np.int64)
     for start in range(0, 1 << CODE_BITS, 1 << CELL_BITS):
@@ -206,18 +221,19 @@ def nearest_table(
             corner[band] = _gather(np.uint32(start) >> np.uint32(2 - band))
         if corner[bands:].any():
             continue
-        n = _candidates(entries, corner, (1 << (CELL_BITS // 3)) - 1, candidates)
+        n = _candidates(entries, added, corner, (1 << (CELL_BITS // 3)) - 1, candidates)
         for code in range(start, start + (1 << CELL_BITS)):
             red = np.int64(_gather(np.uint32(code) >> np.uint32(2)))
             green = np.int64(_gather(np.uint32(code) >> np.uint32(1)))
             blue = np.int64(_gather(np.uint32(code)))
-            best = 1 << 30
+            best = np.inf
             for c in range(n):
                 i = candidates[c]
                 from_red = red - entries[i, 0]
                 from_green = green - entries[i, 1]
                 from_blue = blue - entries[i, 2]
-                distance = from_red * from_red + from_green * from_green + from_blue * from_blue
+                squared = from_red * from_red + from_green * from_green + from_blue * from_blue
+                distance = squared + added[i]
                 if distance < best:
                     best = distance
                     table[code] = i

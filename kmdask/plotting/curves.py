@@ -6,7 +6,7 @@ import math
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from kmdask.plotting.sheets import ACCENT, INK, LINES, MUTED, RIVALS, Sheet
 
@@ -148,7 +148,7 @@ def _scale(axes: Axes, bits: list[float]) -> None:
         axes.set_xscale("log", base=2)
         axes.set_xlim(min(bits) / 1.5, max(bits) * 1.25)
         axes.xaxis.set_major_locator(LogLocator(base=2, numticks=12))
-        axes.xaxis.set_minor_locator(LogLocator(base=2, subs=(), numticks=20))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 
 

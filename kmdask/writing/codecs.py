@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numcodecs import BZ2, CRC32, register_codec
+from numcodecs import BZ2, CRC32, get_codec, register_codec
 from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray, ndarray_copy
 
@@ -111,3 +111,24 @@ def told_zarr(codec: str, entries: int) -> dict[str, Any]:
         return ZSTD
     bits = bit_depth(entries) if entries <= ENTRIES else 16
     return {"filters": [Strips(CHUNK, bits), BZ2(BZ2_LEVEL)], "compressors": CRC32()}
+
+
+def encoded_bytes(chunk: npt.NDArray[Any], codec: str, entries: int) -> int:
+    """Bytes of a whole chunk of indices as zarr stores it.
+
+    Parameters
+    ----------
+    chunk : uint8 or uint16 array of shape (1024, 1024)
+    codec, entries
+        As for `told_zarr`.
+
+    Examples
+    --------
+    >>> encoded_bytes(np.zeros((1024, 1024), np.uint8), "zstd", 4) < 100
+    True
+    """
+    told = told_zarr(codec, entries)
+    content: Any = chunk
+    for step in (*told.get("filters", ()), told["compressors"]):
+        content = (get_codec(step) if isinstance(step, dict) else step).encode(content)
+    return memoryview(content).nbytes

@@ -16,7 +16,6 @@ from kmdask import storage
 from kmdask.display import Display
 from kmdask.errors import BundleError, writing
 from kmdask.fitted import Fitted
-from kmdask.palette import Palette
 from kmdask.writing import store
 
 if TYPE_CHECKING:
@@ -50,9 +49,9 @@ class Earlier:
         if not kept:
             return None
         try:
-            _, colors, header = store.read_arrays(path)
+            _, _, header = store.read_arrays(path)
             display = Display.from_dict(header.display)
-            fitted = Fitted.from_dict(kept["fitted"], Palette(colors), display)
+            fitted = Fitted.from_dict(kept["fitted"], store.read_palette(path), display)
         except (BundleError, LookupError, ValueError) as error:
             logger.warning("%s cannot be gone on from: %s", path, error)
             return None

@@ -53,8 +53,8 @@ SCRATCH = "scratch"
 RUN = "run.json"
 """What a run was asked, while it goes on."""
 
-INDICES, PALETTE = "indices", "palette"
-"""The arrays of ``image.zarr``."""
+INDICES, PALETTE, PENALTIES = "indices", "palette", "penalties"
+"""The arrays of ``image.zarr``; the last one is only there if the palette has any."""
 
 ATTRIBUTES = "kmdask"
 """The attribute of ``image.zarr`` that tells a bundle."""
@@ -139,6 +139,8 @@ def create_image(
         )
         dims = ("index", "band")
         geozarr.write_array(group, PALETTE, dims, palette.colors, coordinates="band_name")
+        if palette.penalties is not None:
+            geozarr.write_array(group, PENALTIES, dims[:1], palette.penalties)
         geozarr.write_bands(group, header.bands)
         fields = {"format_version": FORMAT_VERSION, "nodata": nodata}
         group.attrs[ATTRIBUTES] = fields | header.to_dict()
@@ -215,10 +217,17 @@ def read_image(bundle: Place) -> tuple[da.Array, Palette, Header]:
     BundleError
         If there is no bundle at the path, or one that this version cannot read.
     """
-    indices, colors, header = read_arrays(bundle)
-    with _damage_named(bundle):
-        palette = Palette(colors)
+    indices, _, header = read_arrays(bundle)
+    palette = read_palette(bundle)
     return da.from_zarr(indices, chunks=(SHARD, SHARD)), palette, header
+
+
+def read_palette(bundle: Place) -> Palette:
+    """Read the palette of a bundle that `read_arrays` can read, with its penalties."""
+    with _damage_named(bundle):
+        group: Any = zarr.open_group(places.zarr_store(bundle / IMAGE), mode="r")
+        penalties = np.asarray(group[PENALTIES][:]) if PENALTIES in group else None
+        return Palette(np.asarray(group[PALETTE][:]), penalties)
 
 
 def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
@@ -231,10 +240,7 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
         The palette, in the data type of the image.
     header : Header
 
-    Raises
-    ------
-    BundleError
-        As `read_image` does.
+    Raises what `read_image` does.
     """
     if not _has_image(bundle):
         raise BundleError(f"{str(bundle)!r} is no kmdask bundle: there is no {IMAGE} in it")
