@@ -41,8 +41,8 @@ def view(
 
     The page needs no internet and is on the loopback address: other machines cannot reach it. It
     is there at once; tiles of the original are made in the background, in one pass over it, and
-    appear when they are complete. They are some tenth of the raw pixels, in a temporary folder
-    that `View.close` removes.
+    appear when they are complete. They are a tenth to a sixth of the raw pixels, in a temporary
+    folder that `View.close` removes.
 
     Parameters
     ----------
