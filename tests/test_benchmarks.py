@@ -213,6 +213,19 @@ def test_smooth(tmp_path, scene, holes, write_raster, benchmark_of):
 
 
 @pytest.mark.cluster
+def test_entropy(tmp_path, scene, write_raster, benchmark_of, monkeypatch):
+    entropy = benchmark_of("entropy")
+    monkeypatch.setattr(entropy, "KS", (2, 8, 24))
+    image = write_raster(tmp_path / "a.tif", scene(60, 80) & 0xF0)
+    row, nothing = [*entropy.measure(image, (2.0, 60.0), None), None]
+    assert nothing is None
+    assert row["entropy"] <= 2
+    plain = kmdask.sweep(image, ks=(24,)).points[0]
+    assert row["psnr"] < plain.psnr
+    assert row["bytes_to_plain"] * plain.stored_bytes > row["bytes"]
+
+
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_growth_and_startup(tmp_path, scene, write_raster, read_raster, benchmark_of, monkeypatch):
     # In processes of their own commands are measured above.
