@@ -36,7 +36,7 @@ def measure(
     table = kmdask.sweep(image, ks=KS, bands=bands, sample=SAMPLE)
     bits = [point.bits_per_pixel for point in table.points]
     psnr = [point.psnr for point in table.points]
-    stored = [point.stored_bytes for point in table.points]
+    stored = [point.stored_bytes or 0 for point in table.points]
     rows = []
     for rate in (rate for rate in rates if bits[0] < rate < bits[-1]):
         with tempfile.TemporaryDirectory() as folder:
