@@ -55,6 +55,7 @@ bench: bench-race  ## all benchmarks, with SIZE=100mp|1gp|4gp: kmdask and its pe
 	$(BIN)/python benchmarks/growth.py --size $(SIZE) --json $(RESULTS)/growth.json
 	$(BIN)/python benchmarks/fit.py --json $(RESULTS)/fit.json
 	$(BIN)/python benchmarks/index_bytes.py --json $(RESULTS)/index_bytes.json
+	$(BIN)/python benchmarks/against.py --json $(RESULTS)/against.json
 	$(BIN)/python benchmarks/kernels.py --json $(RESULTS)/kernels.json
 	$(BIN)/python benchmarks/startup.py --json $(RESULTS)/startup.json
 

@@ -2,8 +2,8 @@
 
 A table stands between two comments, ``<!-- benchmark NAME -->`` and ``<!-- end NAME -->``; names
 are those of the files in the folder of results: ``race.json`` (``gigapixel.py``), ``fit.json``,
-``growth.json``, ``index_bytes.json``, ``kernels.json``, ``startup.json``. What has no
-comments in the text, or no file, is left alone.
+``growth.json``, ``index_bytes.json``, ``against.json``, ``kernels.json``, ``startup.json``. What
+has no comments in the text, or no file, is left alone.
 
 Run ``python benchmarks/table.py README.md --results FOLDER``; without a file it prints all.
 """
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Result = dict[str, Any]
+
+CODEC_NAMES = {"jpeg": "JPEG", "webp": "WebP", "jxl": "JPEG XL"}
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -146,6 +148,25 @@ def index_bytes(result: Result) -> str:
     return table(heads, rows)
 
 
+def against(result: Result) -> str:
+    """Palettes against other codecs."""
+    rows = []
+    for row in result["rows"]:
+        cells = [row["scene"], str(row["k"]), number(row["bits_per_pixel"], ".2f")]
+        rivals = [_reached(**row[codec]) for codec in result["codecs"]]
+        rows.append([*cells, _reached(row["psnr"]), *rivals])
+    names = [CODEC_NAMES[codec] for codec in result["codecs"]]
+    heads = ("scene, PSNR in dB in the same bytes", "k", "bits per pixel", "palette", *names)
+    left = [CODEC_NAMES[codec] for codec in result["missing"]]
+    return table(heads, rows) + (f"\n\nNot installed: {', '.join(left)}." if left else "")
+
+
+def _reached(psnr: float | str | None, *, at_least: bool = False) -> str:
+    if psnr is None:
+        return "needs more"
+    return psnr if isinstance(psnr, str) else f"{'≥ ' * at_least}{psnr:.1f}"
+
+
 def kernels(result: Result) -> str:
     """Each kernel."""
     rows = [
@@ -168,6 +189,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "growth": growth,
     "fit": fit,
     "index_bytes": index_bytes,
+    "against": against,
     "kernels": kernels,
     "startup": startup,
 }

@@ -44,7 +44,10 @@ def plot(
     from kmdask.image import CompressedImage
 
     set_up(quiet=quiet, verbose=verbose)
-    written = f"{out.rstrip('/')}.png" if file is None else file
     with plain_errors():
-        CompressedImage.read(places.place(out)).plot(original, written, overwrite=overwrite)
+        image = CompressedImage.read(places.place(out))
+        # Of "." there is no name to put an ending to.
+        bundle = out.rstrip("/") if places.is_url(out) else image.path
+        written = f"{bundle}.png" if file is None else file
+        image.plot(original, written, overwrite=overwrite)
     click.echo(json.dumps({"path": written}) if as_json else written)

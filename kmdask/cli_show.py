@@ -80,14 +80,20 @@ def _show_rivals(table: Sweep) -> None:
     names = "".join(f"{name:>9}" for name in ["palette", *codecs])
     click.echo(f"{'k':>6} {'stored':>9}{names}{'as PNG' if pngs else '':>9}".rstrip())
     for point in table.points:
-        reached = [table.sample_psnr(point), *(table.rival_psnr(point, name) for name in codecs)]
-        values = "".join(f"{'-' if psnr is None else f'{psnr:.2f}':>9}" for psnr in reached)
+        reached = [_reached(table, point, name) for name in codecs]
+        values = "".join(f"{each:>9}" for each in [f"{table.sample_psnr(point):.2f}", *reached])
         png = size_told(pngs[point.k]) if point.k in pngs else ""
         stored = size_told(point.sample_bytes or 0)
         click.echo(f"{point.k:>6} {stored:>9}{values}{png:>9}".rstrip())
     for rival in table.rivals:
         if rival.quality is None and rival.k is None:
             click.echo(f"{rival.codec} without loss: {size_told(rival.sample_bytes)}")
+
+
+def _reached(table: Sweep, point: Point, codec: str) -> str:
+    psnr = table.rival_psnr(point, codec)
+    least = ">=" if table.rival_is_bound(point, codec) else ""
+    return "-" if psnr is None else f"{least}{psnr:.2f}"
 
 
 def _stored(point: Point) -> tuple[int, str]:

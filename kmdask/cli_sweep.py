@@ -83,6 +83,9 @@ def sweep(
     """
     from kmdask import storage, sweeping
 
+    named = [path for path in (as_json, as_csv, plot) if path is not None]
+    if len(set(named)) < len(named):
+        raise click.UsageError("--json, --csv and --plot need a file each.")
     told = set_up(quiet=quiet, verbose=verbose)
     where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():

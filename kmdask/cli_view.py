@@ -5,13 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 import webbrowser
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from kmdask.cli_options import telling
 from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.errors import KmdaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @click.command()
@@ -55,19 +59,33 @@ def view(
 
     told = set_up(quiet=quiet, verbose=verbose)
     source = False if no_original else original
-    with plain_errors():
+    with plain_errors(), ended_as_by_ctrl_c():
         if folder is not None:
             show.export_view(out, folder, source, overwrite=overwrite, progress=told)
             click.echo(folder)
             return
-        # Killed in the ordinary way, it clears up as well.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt), show.view(out, source, port=port, progress=told) as page:
             click.echo(page.url)
             if not no_browser:
                 webbrowser.open(page.url)
-            try:
+            with suppress(KmdaskError):
                 page.wait()
-            except KmdaskError as error:
-                click.echo(f"No original: {error}", err=True)
+            if reason := page.original["reason"]:
+                click.echo(f"No original: {reason}", err=True)
             threading.Event().wait()
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """Clear up as well when the process is ended in the ordinary way, or with its terminal."""
+    names = {"SIGTERM", "SIGHUP"} & {*dir(signal)}  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names]
+    # What is ignored stays so: nohup means it.
+    mine = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
+    for each in mine:
+        signal.signal(each, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for each in mine:
+            signal.signal(each, signal.SIG_DFL)

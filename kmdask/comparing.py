@@ -117,8 +117,9 @@ def compare(
         The numbers of the bands to compare, from 1. By default all but alpha; those of the bundle
         if one of the two is one.
     window : sequence of int or rasterio.windows.Window, optional
-        The region of both to compare: first column, first row, width and height. By default all;
-        of a larger image the region that the bundle was made of.
+        The region of both to compare: first column, first row, width and height. By default all.
+        A bundle that was made of a region of a larger image is compared with that region, and
+        `window` counts from its corner.
     peak : float, optional
         The range of the values. By default that in the report of the bundle if one of the two
         is one (of `a` if both are), 255 if `a` is of 8 bits, and else the range of its valid

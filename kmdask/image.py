@@ -142,8 +142,8 @@ class CompressedImage:
         Parameters
         ----------
         original : str or path-like, or NumPy, Dask or xarray array, optional
-            What was compressed. By default the source that the report names, if it is still there;
-            without it there are no crops and no pixels.
+            What was compressed. By default the source that the report names, if it is still there
+            and the same; without it there are no crops and no pixels.
         path : str or path-like, optional
             A file or URL to write as well, whose ending names the form: .png, .svg, .pdf.
         overwrite : bool, default False
@@ -157,8 +157,9 @@ class CompressedImage:
         Raises
         ------
         KmdaskError
-            If `original` cannot be opened, is no image of this size, or can only be decoded from
-            its first row on and is larger than 64 MiB; if the file cannot be written, or is there.
+            If `original` cannot be opened, is no image of this size, is further off than the report
+            says, or can only be decoded from its first row on and is larger than 64 MiB; if the
+            file cannot be written, or is there.
 
         Examples
         --------

@@ -79,7 +79,8 @@ class Metrics:
 
 def psnr_of(mse: float, peak: float) -> float:
     """Return the peak signal-to-noise ratio in decibels; infinite without error."""
-    return 10 * math.log10(peak**2 / mse) if mse and peak else math.inf
+    # Not the square of the peak, which may be no float.
+    return 20 * math.log10(peak) - 10 * math.log10(mse) if mse and peak else math.inf
 
 
 def entropy_of(shares: Sequence[float], valid: float = 1.0) -> float:

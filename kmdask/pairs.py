@@ -13,9 +13,10 @@ from kmdask.connecting.machines import room_of
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.image import CompressedImage
 from kmdask.pixels import checked
+from kmdask.reading.arrays import lay_out_array, recognise
 from kmdask.reading.plans import sample_bytes
 from kmdask.reading.raster import found_at, open_raster
-from kmdask.reading.window import check_window
+from kmdask.reading.window import Window, check_window
 from kmdask.writing import store
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from kmdask.reading.sources import Source
-    from kmdask.reading.window import Window
 
 Opened: TypeAlias = "tuple[da.Array, da.Array | None]"
 """Pixels and mask."""
@@ -84,18 +84,34 @@ def paired(*pair: Given) -> list[Given]:
     """Find the images; what is compared with a bundle has its bands and its region by default."""
     found = []
     for each, other in zip(pair, reversed(pair), strict=True):
-        bands, window, source = each.bands, each.window, None
+        if each.bundle is None and other.bundle is not None:
+            bands = each.bands or [band.number for band in other.bundle.bands]
+            each = replace(each, bands=bands)  # noqa: PLW2901
+            each = replace(each, window=_within(each, other.bundle))  # noqa: PLW2901
+        source = None
         if each.bundle is None:
-            if bands is None and other.bundle is not None:
-                bands = [band.number for band in other.bundle.bands]
-            source = found_at(each.what, bands=bands, window=window)
-            if source is not None and window is None and other.bundle is not None:
-                region = other.bundle.report.window
-                if region is not None and source.shape != other.bundle.shape[:2]:
-                    window = check_window(region)
-                    source = found_at(each.what, bands=bands, window=window)
-        found.append(replace(each, source=source, bands=bands, window=window))
+            source = found_at(each.what, bands=each.bands, window=each.window)
+        found.append(replace(each, source=source))
     return found
+
+
+def _within(image: Given, bundle: CompressedImage) -> Window | None:
+    """Find in an image what is asked for, if it may be the larger one that a bundle is made of."""
+    region, asked = check_window(bundle.report.window), image.window
+    if region is None or _shape_of(image) == bundle.shape[:2]:
+        return asked
+    if asked is None:
+        return region
+    asked.check_inside(bundle.shape[:2], str(bundle.path))
+    return Window(region.col_off + asked.col_off, region.row_off + asked.row_off, *asked[2:])
+
+
+def _shape_of(image: Given) -> tuple[int, int]:
+    """Rows and columns of an image, all of it."""
+    source = found_at(image.what, bands=image.bands)
+    if source is not None:
+        return source.shape
+    return lay_out_array(recognise(image.what), bands=image.bands).shape
 
 
 def opened_alike(pair: Sequence[Given], client: Client) -> list[Opened]:

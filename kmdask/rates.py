@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kmdask import places, storage
 from kmdask.choosing import knee_of
 from kmdask.errors import writing
-from kmdask.rivals import Rival, psnr_at, psnr_of
+from kmdask.metrics import psnr_of
+from kmdask.rivals import Rival, is_bound, psnr_at
 
 if TYPE_CHECKING:
     import os
@@ -125,7 +126,7 @@ class Sweep:
         return self.points[knee_of([(point.entries, point.psnr) for point in self.points])]
 
     def sample_psnr(self, point: Point) -> float | None:
-        """PSNR in dB of a point on the sampled chunks alone; None unless that was measured."""
+        """PSNR in dB of a point on the sampled chunks alone; None if nobody measured it."""
         return None if point.sample_mse is None else psnr_of(point.sample_mse, self.peak)
 
     def rival_psnr(self, point: Point, codec: str) -> float | None:
@@ -134,7 +135,6 @@ class Sweep:
         Parameters
         ----------
         point : Point
-            One of `points`.
         codec : str
             One of those compared.
 
@@ -146,6 +146,10 @@ class Sweep:
         if point.sample_bytes is None:
             return None
         return psnr_at(self.rivals, codec, point.sample_bytes)
+
+    def rival_is_bound(self, point: Point, codec: str) -> bool:
+        """Whether `rival_psnr` of these is a lower bound, as the point has bytes to spare."""
+        return point.sample_bytes is not None and is_bound(self.rivals, codec, point.sample_bytes)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the points, ready for JSON or a data frame; an infinite PSNR becomes None."""
@@ -200,8 +204,8 @@ class Sweep:
         """Draw PSNR over bits per pixel: a point for each palette, the knee, and other codecs.
 
         Bits are those that the sampled chunks take as they are stored; without a sample the
-        entropy. With other codecs, PSNR too is that of the sampled chunks. What is without loss is
-        at the upper edge.
+        entropy. With other codecs, PSNR too is that of the sampled chunks; along dotted lines it is
+        a lower bound. What is without loss is at the upper edge.
 
         Parameters
         ----------

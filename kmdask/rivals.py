@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kmdask.errors import ParameterError, on_worker
-from kmdask.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,11 +88,6 @@ def check_codable(against: Sequence[str], raster: Raster) -> None:
         raise ParameterError(msg)
 
 
-def psnr_of(mse: float, peak: float) -> float:
-    """Peak signal-to-noise ratio in dB."""
-    return Metrics(mse, (), peak).psnr
-
-
 def psnr_at(rivals: Iterable[Rival], codec: str, size: float) -> float | None:
     """Say what PSNR a codec reaches in so many bytes of the sampled chunks.
 
@@ -127,6 +121,22 @@ def psnr_at(rivals: Iterable[Rival], codec: str, size: float) -> float | None:
         return None
     sizes, values = zip(*lossy, strict=True)
     return float(np.interp(math.log2(size), np.log2(sizes), values))
+
+
+def is_bound(rivals: Iterable[Rival], codec: str, size: float) -> bool:
+    """Whether `psnr_at` of these is a lower bound: a codec's best lossy quality takes fewer bytes.
+
+    Examples
+    --------
+    >>> lossy = [Rival("jpeg", 10, None, 100, 9.0, 30.0), Rival("jpeg", 90, None, 400, 1.0, 40.0)]
+    >>> [is_bound(lossy, "jpeg", size) for size in (200, 900)]
+    [False, True]
+    """
+    own = [each for each in rivals if each.codec == codec and each.k is None]
+    reached = psnr_at(own, codec, size)
+    if reached is None or math.isinf(reached):
+        return False
+    return size > max(each.sample_bytes for each in own if math.isfinite(each.psnr))
 
 
 def codable(pixels: da.Array) -> bool:

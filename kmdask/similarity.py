@@ -8,6 +8,7 @@ change it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ EDGE = SIDE - 1
 K1, K2 = 0.01, 0.03
 """The constants of the definition."""
 
+TINY = 1e-280
+"""What squares of values have to be above, lest their last digits be lost."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -50,8 +54,15 @@ class Scale:
     @property
     def constants(self) -> tuple[float, float]:
         """The constants that keep quotients finite, as the kernel takes them."""
-        # Over variances that are divided by one less than the pixels of a window.
-        return (K1 * self.peak * WINDOW) ** 2, (K2 * self.peak) ** 2 * WINDOW * (WINDOW - 1)
+        first, second = K1 * self.peak, K2 * self.peak
+        # Over variances that are divided by one less than the pixels of a window. Not by powers,
+        # which raise where products are infinite.
+        return first * first * WINDOW**2, second * second * WINDOW * (WINDOW - 1)
+
+    @property
+    def usable(self) -> bool:
+        """Whether anything can be said: not if all values are equal, or no squares are floats."""
+        return all(TINY <= constant < math.inf for constant in self.constants)
 
 
 def palette_scale(palette: Palette, peak: float) -> Scale:
@@ -115,7 +126,7 @@ def similarities(
 
 
 def similarity_of(sums: npt.NDArray[Any], scale: Scale) -> float | None:
-    """Return the mean over all windows and bands; None if there is none, or all values are equal.
+    """Return the mean over all windows and bands; None if there is none, or no scale.
 
     Parameters
     ----------
@@ -125,7 +136,7 @@ def similarity_of(sums: npt.NDArray[Any], scale: Scale) -> float | None:
     scale : Scale
     """
     windows, *totals = map(int, sums)
-    if not windows or not scale.peak:
+    if not windows or not scale.usable:
         return None
     return sum(totals) / (windows * len(totals) << GRAIN)
 

@@ -170,6 +170,32 @@ def test_index_bytes(tmp_path, scene, benchmark_of):
     assert found["kmdask, zarr"]["times_zarr"] == 1
 
 
+@pytest.mark.cluster
+def test_against(tmp_path, write_raster, benchmark_of, monkeypatch, capsys):
+    drawings, saved = benchmark_of("drawings"), tmp_path / "against.json"
+    drawn = {name: draw(96) for name, draw in drawings.DRAWN.items()}
+    assert all((each.shape, each.dtype) == ((96, 96, 3), np.uint8) for each in drawn.values())
+    assert np.array_equal(drawings.scan(96), drawn["scan"])
+    image = write_raster(tmp_path / "a.tif", drawn["scan"])
+    against = benchmark_of("against")
+    monkeypatch.setattr(against, "CODECS", ("jpeg", "webp"))
+    arguments = [image, "-k", 3, 300, "--side", 96, "--json", saved]
+    monkeypatch.setattr(sys, "argv", ["against.py", *map(str, arguments)])
+    against.main()
+    result = json.loads(saved.read_text())
+    rows = {(row["scene"], row["k"]): row for row in result["rows"]}
+    assert len(rows) == 8
+    assert rows["classes, drawn", 300]["psnr"] == "exact"
+    same, row = rows["scan, drawn", 3], rows["a.tif", 3]
+    assert same | {"scene": "a.tif"} == row
+    table = kmdask.sweep(image, (3,), against=("jpeg",), progress=False)
+    assert row["psnr"] == table.sample_psnr(table.points[0])
+    assert row["jpeg"]["psnr"] == table.rival_psnr(table.points[0], "jpeg")
+    printed = capsys.readouterr().out
+    assert f"| a.tif | 3 | {row['bits_per_pixel']:.2f} | {row['psnr']:.1f} |" in printed
+    assert "≥ " in printed
+
+
 def test_smooth(tmp_path, scene, holes, write_raster, benchmark_of):
     smooth = benchmark_of("smooth")
     valid = holes(90, 120)
@@ -184,6 +210,19 @@ def test_smooth(tmp_path, scene, holes, write_raster, benchmark_of):
     assert 0 < searched["loss"] <= searched["at_loss"] == 0.03
     more = smooth.measured(parts, kmdask.Palette(palette), 1.02 * searched["smooth"])
     assert base["psnr"] - more["psnr"] > 0.03
+
+
+@pytest.mark.cluster
+def test_entropy(tmp_path, scene, write_raster, benchmark_of, monkeypatch):
+    entropy = benchmark_of("entropy")
+    monkeypatch.setattr(entropy, "KS", (2, 8, 24))
+    image = write_raster(tmp_path / "a.tif", scene(60, 80) & 0xF0)
+    row, nothing = [*entropy.measure(image, (2.0, 60.0), None), None]
+    assert nothing is None
+    assert row["entropy"] <= 2
+    plain = kmdask.sweep(image, ks=(24,)).points[0]
+    assert row["psnr"] < plain.psnr
+    assert row["bytes_to_plain"] * plain.stored_bytes > row["bytes"]
 
 
 @pytest.mark.cluster

@@ -61,6 +61,15 @@ def test_many_bands_missing_pixels_and_regions(compare, compress, tmp_path, deep
     assert found.only_a == found.only_b == 0
     one = compare(source, result.path, bands=(1,))
     assert one.band_mse == pytest.approx(result.report.band_mse[1:2])
+    # Of the array, too; and a window of both begins at the same pixel.
+    array = np.where(deep == 0, np.nan, deep)
+    assert compare(result, array).mse == pytest.approx(result.report.mse)
+    region_of_it = compare(source, result, window=(100, 6, 50, 20))
+    there, colors = deep[11:31, 130:180, [3, 0, 1]], result.to_dask()[6:26, 100:150].compute()
+    squared = (there - colors.astype(float)) ** 2
+    assert region_of_it.mse == pytest.approx(squared[there.any(axis=2)].mean())
+    with pytest.raises(kmdask.ParameterError, match="give a window inside"):
+        compare(source, result, window=(500, 0, 21, 5))
     part = compare(result, result, window=(5, 6, 50, 20))
     assert (part.shape, part.mse, part.psnr, part.ssim) == ((20, 50, 3), 0, math.inf, 1)
 

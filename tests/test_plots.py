@@ -71,7 +71,10 @@ def test_every_kind_of_image(bundle, scene, holes, shape, dtype, k, missing):
     report, told = image.report, texts(figure)
     assert f"k = {report.k_used:,}" in told
     quality = "exact" if math.isinf(report.psnr) else f"PSNR {report.psnr:.2f} dB"
-    assert f"{quality}, {report.ratio_raw:.3g} ×" in told
+    assert f"{quality}, " in told
+    assert f"{'smaller' if report.ratio_raw > 1 else 'larger'} than raw" in told
+    assert "e+" not in told
+    assert "e-" not in told
     assert ("missing" in told) == missing
     # The entries alone, where there is no original.
     alone = image.plot()
@@ -191,6 +194,39 @@ def test_originals_that_are_no_original(bundle, scene, write_raster, tmp_path, m
         image.plot(path)
 
 
+def test_what_has_changed_since_is_no_original(bundle, scene, write_raster, tmp_path):
+    path = write_raster(tmp_path / "a.tif", scene(80, 90))
+    image = bundle(path, 3)
+    assert looks.look_at(image).crops
+    write_raster(path, 255 - scene(80, 90))
+    alone = looks.look_at(image)
+    assert (alone.original, alone.crops) == (None, ())
+    with pytest.raises(ParameterError, match="further from the compressed image"):
+        image.plot(path)
+    floats = scene(80, 90).astype("f4")
+    image = bundle(floats, 3)
+    floats[40, 40] = np.nan
+    with pytest.raises(ParameterError, match="further from the compressed image"):
+        image.plot(floats)
+
+
+def test_what_was_said_to_be_missing_is_white_in_the_overview(
+    bundle, scene, write_raster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(originals, "WHOLE", 1000)
+    monkeypatch.setattr(originals, "LONGEST", 128)
+    pixels = np.maximum(scene(256, 256), 8)
+    pixels[:64] = 7
+    place = {"crs": "EPSG:32629", "transform": Affine(60, 0, 5e5, 0, -60, 6e6)}
+    tiled = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    path = write_raster(tmp_path / "a.tif", pixels, **tiled, **place)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2])
+    overview = looks.look_at(bundle(path, 3, nodata=7)).original
+    assert (overview[:32] == 255).all()
+    assert (overview[32:] < 255).any()
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (300, 260), (90, 800), (5000, 7000)])
 def test_windows_are_squares_inside(shape):
     windows = looks.look_windows(shape)
@@ -202,7 +238,7 @@ def test_windows_are_squares_inside(shape):
             assert piece.stop - piece.start == min(side, size)
 
 
-def test_command_line(bundle, scene, write_raster, tmp_path):
+def test_command_line(bundle, scene, write_raster, tmp_path, monkeypatch):
     path = write_raster(tmp_path / "a.tif", scene(40, 50))
     image = bundle(path, 3)
 
@@ -214,6 +250,8 @@ def test_command_line(bundle, scene, write_raster, tmp_path):
     assert (done.exit_code, done.stdout.strip()) == (0, str(written)), done.output
     with Image.open(written) as picture:
         assert picture.width == 1950
+    monkeypatch.chdir(image.path)
+    assert "exists already" in run(".").stderr
     done = run(image.path, "--original", path, "--to", tmp_path / "b.svg")
     assert done.exit_code == 0, done.output
     assert b"<svg" in (tmp_path / "b.svg").read_bytes()[:1000]
@@ -279,4 +317,20 @@ def test_a_sweep_with_rivals():
     assert lines["JPEG"] == [[4, 30], [8, 40]]
     assert lines["WebP"][0][0] == 12
     assert lines["PNG of the indices"] == [[5, 30]]
+    dotted = [line.get_xydata().tolist() for line in figure.axes[0].lines if line.get_ls() == ":"]
+    assert dotted == []
+    spared = fields(points=(*points, Point(**{**vars(points[0]), "k": 16, "sample_bytes": 80})))
+    spared = Sweep(**{**vars(spared), "rivals": rivals})
+    dotted = [line for line in spared.plot().axes[0].lines if line.get_ls() == ":"]
+    assert [line.get_xydata().tolist() for line in dotted] == [[[8, 40], [10, 40]]]
+    assert spared.rival_is_bound(spared.points[-1], "jpeg")
+    assert not spared.rival_is_bound(points[0], "jpeg")
+
+
+def test_labels_of_points_that_are_close_are_left_out():
+    points = tuple(Point(k, k, 1.0, 30 + k / 100, 1 + k / 1e4, 8) for k in range(1, 40))
+    figure = fields(points=points, sample_pixels=0).plot()
+    told = [text.get_text() for text in figure.axes[0].texts]
+    assert 1 <= len(told) < 20
+    assert str(figure.axes[0].get_legend().texts[-1].get_text()) == "the knee"
     assert figure._repr_png_().startswith(b"\x89PNG")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import dask
 import dask.array as da
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.metrics import structural_similarity
 
 from kmdask import Palette, decode, encode
+from kmdask.metrics import psnr_of
 from kmdask.similarity import Scale, palette_scale, similarities, similarity_of
 
 
@@ -129,3 +132,17 @@ def test_equal_images_and_such_without_windows():
     assert mean(image[:, :6], image[:, :6], Scale(255.0)) is None
     assert mean(image * 0, image * 0, Scale(0.0)) is None
     assert mean(image, image, Scale(255.0), valid=np.zeros((20, 20))) is None
+
+
+@pytest.mark.parametrize("peak", [1e-170, 1e200])
+def test_no_squares_of_such_values_are_there(peak):
+    image = np.arange(400.0).reshape(20, 20, 1) * (peak / 400)
+    assert mean(image, image[::-1], Scale(peak)) is None
+    assert math.isfinite(psnr_of(1.0, peak))
+
+
+def test_values_that_are_large_beside_the_peak():
+    rng = np.random.default_rng(0)
+    for size in (1e12, 1e180):
+        first, second = rng.random((2, 30, 30, 1)) * size
+        assert -1 <= mean(first, second, Scale(1e-3)) < 0.5

@@ -1,12 +1,19 @@
 """The page about a bundle: its files, its server, and what a real browser shows of it."""
 
 import functools
+import html
 import http.server
 import io
 import json
+import math
+import os
+import signal
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,10 +27,11 @@ from pyproj import CRS, Geod, Transformer
 
 import kmdask
 from kmdask.cli import main
+from kmdask.cli_view import ended_as_by_ctrl_c
 from kmdask.georef import Georef
 from kmdask.viewing.ground import STEPS, coordinates
-from kmdask.viewing.page import GROUND, describe
-from kmdask.viewing.server import Server, Site
+from kmdask.viewing.page import GROUND, describe, page_files
+from kmdask.viewing.server import Server, Site, host_names
 
 HEIGHT, WIDTH = 701, 1301
 LAST = 11
@@ -350,6 +358,7 @@ def test_the_server_hands_out_tiles_and_nothing_else(tmp_path):
         ):
             assert ask(server.url + name)[0] == 404
         assert ask(server.url, Host="example.org")[0] == 421
+        assert host_names(80) == {"127.0.0.1", "localhost"}
         assert ask(server.url, Host=urlsplit(server.url).netloc)[0] == 200
         with pytest.raises(kmdask.OutputError, match="cannot be served on"):
             Server(Site({}, {}), port=urlsplit(server.url).port)
@@ -357,6 +366,89 @@ def test_the_server_hands_out_tiles_and_nothing_else(tmp_path):
         server.close()
     with pytest.raises(kmdask.ParameterError, match="65535"):
         Server(Site({}, {}), port=70000)
+
+
+def test_browsers_that_go_and_browsers_that_stay(capfd):
+    server = Server(Site({"index.html": b"page" * 1_000_000}, {}))
+    place = urlsplit(server.url)
+    wanted = f"GET / HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode()
+    gone, kept = (socket.create_connection((place.hostname, place.port), 5) for _ in range(2))
+    gone.sendall(wanted)
+    # Closed so that the server is told at once.
+    gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    gone.close()
+    with kept:
+        kept.sendall(wanted)
+        assert kept.recv(15, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK"
+        server.close()
+        with suppress(ConnectionError):
+            while kept.recv(1 << 20):
+                pass
+    assert capfd.readouterr().err == ""
+
+
+def test_each_page_has_addresses_of_its_own(bundle):
+    assert describe(bundle, None)["version"] != describe(bundle, None)["version"]
+
+
+def test_names_are_text_wherever_they_stand(bundle):
+    name = "<b>{{title}}{{view}}\"'&\\.kmdask"
+    told = {**vars(bundle), "path": Path(name)}
+    page = page_files(type(bundle)(**told), None)["index.html"].decode()
+    said = page.partition('type="application/json">')[2].partition("</script>")[0]
+    assert json.loads(said)["name"] == name
+    assert html.unescape(page.partition("<title>")[2]).startswith(f"{name} ")
+    assert "<b>" not in page
+
+
+def test_a_source_that_has_changed_is_another_image(compress, folder, scene, write_raster):
+    source = write_raster(folder / "changed.tif", scene(30, 40))
+    image = compress(source, 2, folder / "changed.kmdask")
+    write_raster(folder / "changed.tif", scene(30, 40), compress="deflate")
+    with kmdask.view(image) as shown:
+        assert shown.original["state"] == "none"
+        assert "when it was compressed" in shown.original["reason"]
+
+
+def test_an_export_replaces_an_export_alone_and_tells_no_path(
+    bundle, compress, folder, scene, caplog
+):
+    there = folder / "site"
+    there.mkdir()
+    (there / "viewer.js").write_text("mine")
+    with pytest.raises(kmdask.OutputExistsError, match="no exported view"):
+        kmdask.export_view(bundle, there, original=False, overwrite=True)
+    assert (there / "viewer.js").read_text() == "mine"
+    image = compress(scene(20, 30), 2, folder / "array.kmdask")
+    out = kmdask.export_view(image, folder / "told")
+    assert "without the original" in caplog.text
+    assert image.report.source not in (out / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs signals")
+def test_whatever_ends_the_command_lets_it_clear_up():
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_as_by_ctrl_c():
+            os.kill(os.getpid(), signal.SIGHUP)  # ignored, as nohup asks
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGHUP, old)
+
+
+def test_a_page_that_nobody_closes_is_cleared_up(bundle):
+    shown = kmdask.view(bundle, original=False)
+    assert shown._folder.is_dir()
+    # As when Python ends.
+    assert shown._clear.atexit
+    shown._clear()
+    assert not shown._folder.exists()
+    shown.close()
 
 
 def test_what_cannot_be_shown_is_told(bundle, compress, folder, source, scene, write_raster):
@@ -435,6 +527,8 @@ def test_lengths_follow_the_ellipsoid():
             length = Geod(ellps="WGS84").inv(x0, y0, x1, y1)[2] / 400
             assert told["metres"][i][4] == pytest.approx(length, rel=1e-3)
     assert coordinates(Georef(), (1, 1)) is None
+    for flat in ((0.0,) * 6, (1.0, 2.0, 0.0, 2.0, 4.0, 0.0), (math.nan,) * 6):
+        assert coordinates(Georef(None, flat), (1, 1)) is None
     assert told["geographic"]
     assert told["crs"] == "WGS 84 (EPSG:4326)"
 

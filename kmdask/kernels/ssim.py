@@ -204,4 +204,7 @@ def _similarity(first, second, squared, mixed, shift, c1, c2):  # type: ignore[n
     a, b = a + shift, b + shift
     similar = (2 * (a * b) + c1) * (2 * covariance + c2)
     similar /= (a * a + b * b + c1) * (variances + c2)
+    # Beyond these by rounding alone, or no number, where values are large beside the constants.
+    similar = similar if similar > -1 else -1.0
+    similar = similar if similar < 1 else 1.0
     return (similar + ROUNDING) - ROUNDING

@@ -96,7 +96,7 @@ def _histogram(
     axes.set_xlim(low, high)
     axes.set_ylim(0, tallest * 1.08)
     axes.set_xlabel(_name(image, 0), color=INK, fontsize=9)
-    axes.set_ylabel("share of the pixels", color=INK, fontsize=9)
+    axes.set_ylabel("share of each entry; grey: values, to no scale", color=INK, fontsize=9)
     return axes
 
 

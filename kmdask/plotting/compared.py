@@ -15,7 +15,7 @@ from kmdask.plotting.panels import (
     draw_palette,
     fitted,
 )
-from kmdask.plotting.sheets import INK, Sheet
+from kmdask.plotting.sheets import INK, Sheet, number
 from kmdask.units import size_told
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _write_head(sheet: Sheet, image: CompressedImage) -> None:
         f"{width:,} × {height:,}, {bands} {each} of {report.dtype}",
         f"{size_told(report.sizes['raw'])} raw",
         f"{size_told(report.sizes['zarr'])} compressed",
-        f"{report.bits_per_pixel:,.3g} bits per pixel",
+        f"{number(report.bits_per_pixel)} bits per pixel",
     ]
     missing = height * width - report.valid_pixels
     if missing:
@@ -112,7 +112,9 @@ def _write_head(sheet: Sheet, image: CompressedImage) -> None:
 def _titles(image: CompressedImage, look: Look) -> list[tuple[str, str]]:
     report = image.report
     quality = "exact" if math.isinf(report.psnr) else f"PSNR {report.psnr:.2f} dB"
-    detail = f"{quality}, {report.ratio_raw:.3g} × smaller than raw"
+    ratio = report.ratio_raw
+    times = f"{number(ratio)} × smaller" if ratio >= 1 else f"{number(1 / ratio)} × larger"
+    detail = f"{quality}, {times} than raw"
     compressed = (f"k = {report.k_used:,}", detail)
     if look.original is None:
         return [compressed]

@@ -6,7 +6,7 @@ import math
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from kmdask.plotting.sheets import ACCENT, INK, LINES, MUTED, RIVALS, Sheet
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from kmdask.rates import Point, Sweep
+
+APART = 22
+"""Pixels between points of which both are labelled."""
 
 NAMES = {"jpeg": "JPEG", "webp": "WebP", "jxl": "JPEG XL", "avif": "AVIF", "png": "PNG"}
 
@@ -42,14 +45,20 @@ def draw_sweep(table: Sweep) -> Sheet:
                 if name == codec and (k is not None) == of_indices
             )
             _line(axes, codec, own, top, of_indices=of_indices)
+    most = max(bits.values())
+    for codec, sign in _bounds(rivals, most).items():
+        axes.plot(*zip(*sign, strict=True), color=RIVALS[codec][0], lw=1.3, ls=":", zorder=3,
+                  label="_nolegend_")  # fmt: skip
     places = [(bits[p.k], min(quality[p.k], top)) for p in table.points]
     axes.plot(*zip(*places, strict=True), color=ACCENT, lw=2, marker="o", ms=5.5, mec="white",
               mew=0.8, zorder=5, label="palette, as stored" if table.sample_pixels else "palette",
               clip_on=False)  # fmt: skip
-    _label(axes, table, places)
     _scale(axes, [*bits.values(), *(x for _, _, x, _ in rivals)])
     lossless = any(math.isinf(value) for value in (*quality.values(), *(y for *_, y in rivals)))
     axes.set_ylim(low - room, top + (0 if lossless else room / 2))
+    if not finite:
+        axes.set_yticks([])
+    _label(axes, table, places)
     if lossless:
         axes.axhline(top, color=MUTED, lw=0.8, ls=(0, (4, 3)), zorder=1)
         axes.annotate("without loss", (0, top), xycoords=("axes fraction", "data"), color=MUTED,
@@ -99,20 +108,38 @@ def _line(
             name = "_nolegend_"
 
 
+def _bounds(
+    rivals: list[tuple[str, int | None, float, float]], most: float
+) -> dict[str, list[tuple[float, float]]]:
+    """Where a codec's best quality is a lower bound: up to its bytes without loss, or `most`."""
+    found = {}
+    for codec in dict.fromkeys(codec for codec, *_ in rivals):
+        own = [(x, y) for name, k, x, y in rivals if name == codec and k is None]
+        lossy = [place for place in own if math.isfinite(place[1])]
+        ends = min([most, *(x for x, y in own if math.isinf(y))])
+        if lossy and max(lossy)[0] < ends:
+            found[codec] = [max(lossy), (ends, max(lossy)[1])]
+    return found
+
+
 def _label(axes: Axes, table: Sweep, places: list[tuple[float, float]]) -> None:
-    """Write k at the points, and mark the knee."""
-    knee = table.knee.k
-    for point, place in zip(table.points, places, strict=True):
-        at_knee = point.k == knee
-        axes.annotate(f"k = {point.k}, the knee" if at_knee else str(point.k), place,
-                      xytext=(8, -13), textcoords="offset points", ha="left", fontsize=9,
-                      color=INK, fontweight="bold" if at_knee else "normal", zorder=6,
+    """Mark the knee, and write k at it and at the other points, where there is room."""
+    knee = next(i for i, point in enumerate(table.points) if point.k == table.knee.k)
+    axes.plot(*places[knee], marker="o", ms=13, mfc="none", mec=ACCENT, mew=1.6, ls="none",
+              zorder=5, clip_on=False, label="the knee")  # fmt: skip
+    last = len(places) - 1
+    taken: list[Any] = []
+    for i in (knee, last, *range(last)):
+        spot = axes.transData.transform(places[i])
+        if any(math.dist(spot, other) < APART for other in taken):
+            continue
+        taken.append(spot)
+        axes.annotate(f"{table.points[i].k}", places[i], xytext=(8, -13),
+                      textcoords="offset points", ha="left", fontsize=9, color=INK,
+                      fontweight="bold" if i == knee else "normal", zorder=6,
                       annotation_clip=False,
                       bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none",
                             "alpha": 0.75})  # fmt: skip
-        if at_knee:
-            axes.plot(*place, marker="o", ms=13, mfc="none", mec=ACCENT, mew=1.6, ls="none",
-                      zorder=5, clip_on=False)  # fmt: skip
 
 
 def _scale(axes: Axes, bits: list[float]) -> None:
@@ -120,8 +147,8 @@ def _scale(axes: Axes, bits: list[float]) -> None:
     if min(bits) > 0 and max(bits) > min(bits):
         axes.set_xscale("log", base=2)
         axes.set_xlim(min(bits) / 1.5, max(bits) * 1.25)
-        axes.xaxis.set_major_locator(LogLocator(base=2, numticks=20))
-        axes.xaxis.set_minor_locator(LogLocator(base=2, subs=(), numticks=20))
+        axes.xaxis.set_major_locator(LogLocator(base=2, numticks=12))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 
 
@@ -135,7 +162,7 @@ def _dress(axes: Axes, table: Sweep) -> None:
     measured = "as stored" if table.sample_pixels else "by the entropy of the indices"
     axes.set_xlabel(f"bits per pixel, {measured}", color=INK, fontsize=10)
     axes.set_ylabel("PSNR in dB", color=INK, fontsize=10)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.035), fontsize=9, frameon=False, ncols=6,
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.035), fontsize=9, frameon=False, ncols=4,
                 labelcolor=INK, handlelength=2, columnspacing=1.6, borderaxespad=0)  # fmt: skip
 
 

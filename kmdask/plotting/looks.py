@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from kmdask.chunks import ceil_div
+from kmdask.errors import ParameterError
 from kmdask.plotting.originals import LONGEST, find_original
+from kmdask.reading.missing import valid_values
 from kmdask.writing.decompress import Decoded
 from kmdask.writing.preview import BACKGROUND
 from kmdask.writing.sampled import sample_windows
@@ -76,15 +78,22 @@ class Look:
 
 
 def look_at(image: CompressedImage, given: Any = None) -> Look:
-    """Read what a picture of an image needs; see `kmdask.plotting.originals.find_original`."""
+    """Read what a picture of an image needs; see `kmdask.plotting.originals.find_original`.
+
+    Raises
+    ------
+    ParameterError
+        If what is given is further from the compressed image than its original can be. (What only
+        the report names is taken for changed since, and left out.)
+    """
     original = find_original(image, given)
     stored = Decoded.open(image.path)
     # What is small is averaged from all pixels, both sides alike.
     small = original.small if original is not None else max(stored.shape) <= LONGEST
     compressed = _averaged(image, stored) if small else np.asarray(image.preview().convert("RGB"))
+    alone = Look(None, compressed, (), np.empty((0, image.shape[2])))
     if original is None:
-        return Look(None, compressed, (), np.empty((0, image.shape[2])))
-    overview = _averaged(image, stored, original) if small else _overview(image, original)
+        return alone
     windows = look_windows(stored.shape)
     with ThreadPoolExecutor(READERS) as pool:
         read = list(pool.map(lambda window: original.window(*window), windows))
@@ -94,6 +103,15 @@ def look_at(image: CompressedImage, given: Any = None) -> Look:
         if valid.any():
             crops.append(_crop(image, pixels, np.moveaxis(colors, 0, 2), valid, (rows, columns)))
             values.append(pixels[valid].astype(np.float64))
+    if not all(_possible(image, crop) for crop in crops):
+        if given is None:
+            return alone
+        msg = (
+            "what is given as the original is further from the compressed image than this is from "
+            "its own, by its report: give the image it was made of, as it was then"
+        )
+        raise ParameterError(msg)
+    overview = _averaged(image, stored, original) if small else _overview(image, original)
     # Sorting is stable: of equals the first one.
     crops.sort(key=lambda crop: -crop.mse)
     return Look(overview, compressed, _apart(crops), _some(values, image.shape[2]))
@@ -155,6 +173,14 @@ def _crop(
     )
 
 
+def _possible(image: CompressedImage, crop: Crop) -> bool:
+    """Whether no pixel is further off than the report says that any is."""
+    most = image.report.max_error
+    # The mean over the bands is no more than the largest; NaN is no error at all.
+    worst = float(crop.error[~np.isnan(crop.error)].max(initial=0))
+    return bool(np.isfinite(crop.mse)) and (most is None or worst <= most * (1 + 1e-6))
+
+
 def _apart(crops: Sequence[Crop]) -> tuple[Crop, ...]:
     """Leave out crops that reach into one before: those at the edges have been moved in."""
     kept: list[Crop] = []
@@ -172,7 +198,12 @@ def _apart(crops: Sequence[Crop]) -> tuple[Crop, ...]:
 
 def _overview(image: CompressedImage, original: Original) -> npt.NDArray[np.uint8] | None:
     there = original.overview()
-    return None if there is None else paint(image, *there)
+    if there is None:
+        return None
+    pixels, valid = there
+    # The bundle may know of a value for missing pixels that the file does not name.
+    told = valid_values(pixels, tuple(band.nodata for band in image.bands))
+    return paint(image, pixels, valid & told)
 
 
 def _averaged(

@@ -10,9 +10,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
+from kmdask.metrics import psnr_of
 from kmdask.palette import LUMA
-from kmdask.plotting.sheets import ACCENT, INK, PAPER, bare
-from kmdask.rivals import psnr_of
+from kmdask.plotting.sheets import ACCENT, INK, PAPER, bare, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,9 @@ TITLE, GAP = 0.3, 0.12
 
 NARROWEST = 0.3
 """Inches of a side of an overview, which is stretched if it would be less."""
+
+LARGE = 0.08
+"""The share of the width from which on a box has room for its letter."""
 
 ERRORS = "magma"
 """The colours of errors, dark where there are none."""
@@ -148,12 +151,15 @@ def _letter(
     size: tuple[int, int],
     shape: Sequence[int],
 ) -> None:
-    """Write the letter of a crop beside its box, on the side where there is room."""
-    right = corner[0] + size[0] <= shape[1] * 0.93
-    axes.annotate(letter, (corner[0] + size[0] * right, corner[1] + size[1] / 2),
-                  xytext=(4 if right else -4, 0), textcoords="offset points",
-                  ha="left" if right else "right", va="center", fontsize=9, fontweight="bold",
-                  color=PAPER, annotation_clip=False,
+    """Write the letter of a crop in the corner of its box, or beside it if that is small."""
+    if size[0] > shape[1] * LARGE:
+        place, ha, va, away = corner, "left", "top", (5, -5)
+    else:
+        right = corner[0] + size[0] <= shape[1] * 0.93
+        place = corner[0] + size[0] * right, corner[1] + size[1] // 2
+        ha, va, away = ("left", "center", (4, 0)) if right else ("right", "center", (-4, 0))
+    axes.annotate(letter, place, xytext=away, textcoords="offset points", ha=ha, va=va, fontsize=9,
+                  fontweight="bold", color=PAPER, annotation_clip=False,
                   bbox={"boxstyle": "round,pad=0.15", "fc": ACCENT, "ec": "none"})  # fmt: skip
 
 
@@ -166,13 +172,9 @@ def _draw_scale(sheet: Sheet, left: float, top: float, norm: Normalize, worst: f
     bar = sheet.colorbar(mappable, cax=axes, orientation="horizontal", ticks=[])
     bar.outline.set_visible(False)
     told = (
-        f"from 0 to {_number(worst)} and more: the root of the mean squared difference of the bands"
+        f"from 0 to {number(worst)} and more: the root of the mean squared difference of the bands"
     )
     sheet.write(left + 1.72, top, told, fontsize=8.5)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _readable(color: Sequence[int]) -> str:

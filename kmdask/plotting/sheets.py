@@ -47,7 +47,8 @@ class Sheet(Figure):
         """Add axes at a place in inches."""
         wide, tall = self.inches
         box = (left / wide, 1 - (top + height) / tall, width / wide, height / tall)
-        return self.add_axes(box, **kwargs)
+        # Whatever style the session has.
+        return self.add_axes(box, facecolor=PAPER, **kwargs)
 
     def write(self, left: float, top: float, text: str, **kwargs: Any) -> None:
         """Write a line of text, by default small and grey, its upper left corner at a place."""
@@ -59,6 +60,11 @@ class Sheet(Figure):
     def _repr_png_(self) -> bytes:
         # A notebook shows figures by itself only once pyplot has been imported.
         return picture(self, "notebook.png")
+
+
+def number(value: float) -> str:
+    """Three digits at least, and never an exponent of a large one."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def bare(axes: Axes) -> None:

@@ -30,7 +30,7 @@ def coordinates(georef: Georef, shape: tuple[int, int]) -> dict[str, Any] | None
         ``transform`` (six coefficients), ``crs`` (its name, or None), ``geographic`` (whether
         coordinates are longitude and latitude), ``unit`` (of the coordinates), ``decimals`` (to
         tell pixels apart) and ``metres`` (see `pixel_lengths`). None if no transform says where
-        the image is.
+        the image is, or one that puts it on a line.
 
     Examples
     --------
@@ -40,14 +40,16 @@ def coordinates(georef: Georef, shape: tuple[int, int]) -> dict[str, Any] | None
     """
     if georef.transform is None:
         return None
-    a, _, _, d, _, _ = georef.transform
+    a, b, _, d, e, _ = georef.transform
+    if not all(map(math.isfinite, georef.transform)) or a * e == b * d:
+        return None
     step = math.hypot(a, d)
     told: dict[str, Any] = {
         "transform": list(georef.transform),
         "crs": None,
         "geographic": False,
         "unit": "",
-        "decimals": min(max(math.ceil(-math.log10(step)), 0), 9) if step else 0,
+        "decimals": min(max(math.ceil(-math.log10(step)), 0), 9),
         "metres": None,
     }
     if georef.crs_wkt is None:

@@ -15,7 +15,7 @@ from kmdask.errors import ParameterError, writing
 from kmdask.graphs import over_chunks
 from kmdask.opening import opened
 from kmdask.options import Options
-from kmdask.reading.raster import found_at
+from kmdask.reading.raster import found_at, size_of
 from kmdask.reading.window import check_window
 from kmdask.viewing.page import GROUND
 from kmdask.writing.levels import pyramid
@@ -52,7 +52,8 @@ class Original:
         Raises
         ------
         KmdaskError
-            If it cannot be opened, or is not as large as the image.
+            If it cannot be opened, or is not as large as the image; if the one that was compressed
+            has other bytes by now.
         """
         original = cls(image.report.source if source is None else source, image)
         asked = original.options
@@ -61,6 +62,12 @@ class Original:
         )
         if found is not None:
             original.check_shape(found.shape)
+            before, now = image.report.sizes["source"], size_of(found.location)
+            if source is None and before and before != now:
+                raise ParameterError(
+                    f"{original.source!r} has {now} bytes and had {before} when it was compressed: "
+                    "it is another image; give it as the original (--original) if you mean it"
+                )
         return original
 
     @property

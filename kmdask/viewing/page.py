@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import math
+import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from kmdask.chunks import TILE
 from kmdask.palette import SMALL
@@ -49,12 +50,15 @@ def page_files(image: CompressedImage, original: Mapping[str, Any] | None) -> di
     """
     static = resources.files("kmdask.viewing") / "static"
     bokeh = resources.files("bokeh") / "server" / "static" / "js"
-    told = json.dumps(describe(image, original), allow_nan=False)
+    told = {
+        # No text in a script may look like its end.
+        "view": json.dumps(describe(image, original), allow_nan=False).replace("<", "\\u003c"),
+        "title": html.escape(image.path.name),
+        "ground": "#{:02x}{:02x}{:02x}".format(*GROUND),
+    }
     index = (static / INDEX).read_text(encoding="utf-8")
-    # No text in a script may look like its end.
-    index = index.replace("{{view}}", told.replace("<", "\\u003c"))
-    index = index.replace("{{title}}", html.escape(image.path.name))
-    index = index.replace("{{ground}}", "#{:02x}{:02x}{:02x}".format(*GROUND))
+    # At once: a name may look like a place for another.
+    index = re.sub(r"{{(\w+)}}", lambda place: told[place[1]], index)
     files = {INDEX: index.encode()}
     files |= {name: (static / name).read_bytes() for name in OWN}
     return files | {name: (bokeh / name).read_bytes() for name in BOKEH}
@@ -68,13 +72,12 @@ def describe(image: CompressedImage, original: Mapping[str, Any] | None) -> dict
     quality = "exact" if math.isinf(report.psnr) else f"{report.psnr:.1f} dB"
     return {
         "name": image.path.name,
-        "source": report.source,
         "width": width,
         "height": height,
         "tile": TILE,
         "level": max(0, max(height, width) - 1).bit_length(),
-        # Browsers keep tiles: those of another run have other addresses.
-        "version": hashlib.sha256(report.to_json()).hexdigest()[:12],
+        # Browsers keep tiles: those of another page, maybe of another original, are not taken.
+        "version": uuid4().hex,
         "kind": f"{bands} {'band' if bands == 1 else 'bands'}, {depth}",
         "facts": {
             "colours": f"{len(image.palette):,}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kmdask.viewing.page import COMPRESSED, ORIGINAL, page_files
 from kmdask.viewing.server import Server, Site
-from kmdask.writing import store
+from kmdask.writing import publish, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,19 +49,16 @@ class View:
     ) -> None:
         state = {"state": "none" if original is None else "making", "reason": reason}
         self._followed = _Followed(progress, state)
-        folder = Path(tempfile.mkdtemp(prefix="kmdask-view-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="kmdask-view-"))
+        # At the latest when Python ends: nobody may ever close the page.
+        self._clear = weakref.finalize(self, publish.remove, self._folder)
         site = Site(
             page_files(image, state),
-            {COMPRESSED: image.path / store.TILES_FILES, ORIGINAL: folder / ORIGINAL},
-            lambda: self._followed.state,
+            {COMPRESSED: image.path / store.TILES_FILES, ORIGINAL: self._folder / ORIGINAL},
+            lambda: state,
         )
-        self._folder = folder
         self._failure: BaseException | None = None
-        try:
-            self._server = Server(site, port)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        self._server = Server(site, port)
         self._maker: threading.Thread | None = None
         if original is not None:
             self._maker = threading.Thread(target=self._make, args=(original, client), daemon=True)
@@ -96,7 +93,7 @@ class View:
         self._server.close()
         if self._maker is not None:
             self._maker.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._clear()
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +35,8 @@ TYPES = {
     "json": "application/json",
     "png": "image/png",
 }
+
+HTTP_PORT = 80
 
 KEPT = "private, max-age=86400, immutable"
 """What browsers are told of tiles: their addresses say which run they are of."""
@@ -107,10 +112,14 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop; the address is free again afterwards."""
+        """Stop; the address is free again afterwards, and no browser is answered any more."""
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
+        # Browsers keep connections; left alone, a thread each would go on to answer.
+        for connection in list(self._http.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Http(ThreadingHTTPServer):
@@ -120,8 +129,36 @@ class _Http(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], site: Site) -> None:
         super().__init__(address, _Handler)
         self.site = site
-        # By any other name it is a page from elsewhere that asks, whose name was bent to here.
-        self.names = {f"{host}:{self.server_port}" for host in (LOOPBACK, "localhost")}
+        self.names = host_names(self.server_port)
+        self.connections: set[Any] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # Browsers drop what they need no more, whenever they like.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def host_names(port: int) -> set[str]:
+    """Names by which a browser of this machine asks for a port.
+
+    By any other name it is a page from elsewhere that asks, whose name was bent to here.
+
+    Examples
+    --------
+    >>> sorted(host_names(8000))
+    ['127.0.0.1:8000', 'localhost:8000']
+    """
+    # Browsers leave out the port that http has anyway.
+    ending = "" if port == HTTP_PORT else f":{port}"
+    return {f"{host}{ending}" for host in (LOOPBACK, "localhost")}
 
 
 class _Handler(BaseHTTPRequestHandler):

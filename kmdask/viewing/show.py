@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from kmdask.errors import BundleError, KmdaskError, writing
 from kmdask.image import CompressedImage
 from kmdask.progress import Progress, chosen
 from kmdask.viewing.original import Original
-from kmdask.viewing.page import COMPRESSED, ORIGINAL, page_files
+from kmdask.viewing.page import COMPRESSED, INDEX, ORIGINAL, OWN, page_files
 from kmdask.viewing.served import View
 from kmdask.writing import store
 from kmdask.writing.publish import Kind, publishing
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from kmdask.connecting.client import Connection
     from kmdask.places import Place
 
-EXPORTED = Kind("exported view", lambda place: storage.is_file(place / "viewer.js"))
+logger = logging.getLogger(__name__)
+
+EXPORTED = Kind("exported view", lambda place: {INDEX, *OWN, COMPRESSED} <= storage.names(place))
 
 
 def view(
@@ -38,8 +41,8 @@ def view(
 
     The page needs no internet and is on the loopback address: other machines cannot reach it. It
     is there at once; tiles of the original are made in the background, in one pass over it, and
-    appear when they are complete. They are some tenth of the raw pixels, in a temporary folder
-    that `View.close` removes.
+    appear when they are complete. They are a tenth to a sixth of the raw pixels, in a temporary
+    folder that `View.close` removes.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ def view(
         A bundle with tiles.
     original : str, path-like or array, optional
         The image that was compressed. By default the path in the report, if the image is still
-        there; False for none.
+        there, as large as it was; False for none.
     port : int, default 0
         The port to serve on; 0 for any that is free.
     client : optional
@@ -142,8 +145,11 @@ def export_view(
     """
     image = _with_tiles(path)
     found, reason = _original(image, original)
-    state = {"state": "none" if found is None else "ready", "reason": reason}
     out = places.output_place(folder)
+    if reason:
+        # Not on the page: who looks at it need not know where files lie here.
+        logger.warning("%s is without the original: %s", out, reason)
+    state = {"state": "none" if found is None else "ready", "reason": ""}
     with publishing(out, EXPORTED, overwrite=overwrite) as partial, writing(out):
         partial.mkdir(parents=True)
         storage.download(image.path / store.TILES_FILES, partial / COMPRESSED)

@@ -11,9 +11,10 @@ from dask.delayed import Delayed, delayed
 
 from kmdask.display import Colormap
 from kmdask.encoding import encode
+from kmdask.errors import ParameterError
 from kmdask.graphs import block_names
-from kmdask.metrics import merged, metrics_of, pixel_errors
-from kmdask.rivals import LADDERS, Rival, check_codec, codable, psnr_of
+from kmdask.metrics import merged, metrics_of, pixel_errors, psnr_of
+from kmdask.rivals import LADDERS, Rival, check_codec, codable
 from kmdask.writing.png import ENTRIES, encode_png
 
 if TYPE_CHECKING:
@@ -72,6 +73,12 @@ def measure_rivals(
     ]
     done = np.array(dask.compute(*run(*tasks)) if tasks else [])
     sums = done.reshape(len(asked), len(windows), 3).sum(axis=1)
+    if asked and not sums[:, 2].all():
+        msg = (
+            f"every pixel of the {len(windows)} sampled chunk(s) is missing, so there is nothing "
+            "to compare; sample more of them (sample=, --sample)"
+        )
+        raise ParameterError(msg)
     return [
         _rival(name, quality, None, *totals, peak=peak)
         for (name, quality), totals in zip(asked, sums.tolist(), strict=True)
@@ -138,7 +145,7 @@ def palette_pngs(
 
 def _rival(codec: str, quality: int | None, k: int | None, *totals: float, peak: float) -> Rival:
     size, squared, samples = totals
-    mse = squared / max(samples, 1)
+    mse = squared / samples
     return Rival(codec, quality, k, int(size), mse, psnr_of(mse, peak))
 
 

@@ -26,7 +26,8 @@ export function places(view) {
       const unit = metre ?? (georef && !georef.geographic ? step(georef) : 1);
       const longest = BAR * scale * unit;
       const power = 10 ** Math.floor(Math.log10(longest));
-      const round = [5, 2, 1].find((digit) => digit * power <= longest) * power;
+      // The logarithm may be rounded up.
+      const round = ([5, 2, 1].find((digit) => digit * power <= longest) ?? 1) * power;
       const name = georef && !georef.geographic ? georef.unit || "units" : "px";
       const called = metre === null ? `${Number(round.toPrecision(1)).toLocaleString("en")} ${name}` : length(round);
       return { pixels: round / unit / scale, called };
