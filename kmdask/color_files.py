@@ -78,7 +78,7 @@ def split_hex(text: str) -> list[str]:
 
 
 def is_hex(text: str) -> bool:
-    """Whether a text is colours, not the name of a file: several, or one that begins with #.
+    """Whether a text is colours, not the name of a file: several, or one that begins with #, right or wrong.
 
     Examples
     --------
@@ -86,8 +86,7 @@ def is_hex(text: str) -> bool:
     [True, True, False, False]
     """
     parts = split_hex(text)
-    clear = len(parts) > 1 or parts[0].startswith("#")
-    return clear and all(HEX.fullmatch(part) for part in parts)
+    return text.startswith("#") or (len(parts) > 1 and all(map(HEX.fullmatch, parts)))
 
 
 def kind_of(head: bytes) -> str | None:

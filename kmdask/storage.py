@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from kmdask.errors import KmdaskError, OutputExistsError, ParameterError, writing
+from kmdask.errors import KmdaskError, OutputError, OutputExistsError, ParameterError, writing
 from kmdask.places import is_remote, is_url, output_place
 from kmdask.places import place as place_of
 
@@ -147,9 +147,13 @@ def download(place: Place, folder: Path) -> None:
 
 
 def check_free(path: Place, *, overwrite: bool) -> None:
-    """Raise an `OutputExistsError` if there is a folder, or a file that is not to be replaced."""
+    """Raise an `OutputError` if a file cannot be there: its folder is not, or something else is."""
     with writing(path):
         there, folder = path.exists(), path.is_dir()
+        lost = isinstance(path, Path) and not path.parent.is_dir()
+    if lost:
+        msg = f"{str(path)!r} cannot be written: there is no folder {str(path.parent)!r}; make it"
+        raise OutputError(msg)
     if there and (folder or not overwrite):
         advice = "" if folder else ", or overwrite=True (--overwrite)"
         raise OutputExistsError(f"{str(path)!r} exists already; give another{advice}")

@@ -125,9 +125,10 @@ def _bounds(
 def _label(axes: Axes, table: Sweep, places: list[tuple[float, float]]) -> None:
     """Mark the knee, and write k at it and at the other points, where there is room."""
     knee = next(i for i, point in enumerate(table.points) if point.k == table.knee.k)
-    axes.plot(*places[knee], marker="o", ms=13, mfc="none", mec=ACCENT, mew=1.6, ls="none",
-              zorder=5, clip_on=False, label="the knee")  # fmt: skip
     last = len(places) - 1
+    if knee < last:  # else the curve has none
+        axes.plot(*places[knee], marker="o", ms=13, mfc="none", mec=ACCENT, mew=1.6, ls="none",
+                  zorder=5, clip_on=False, label="the knee")  # fmt: skip
     taken: list[Any] = []
     for i in (knee, last, *range(last)):
         spot = axes.transData.transform(places[i])
@@ -136,7 +137,7 @@ def _label(axes: Axes, table: Sweep, places: list[tuple[float, float]]) -> None:
         taken.append(spot)
         axes.annotate(f"{table.points[i].k}", places[i], xytext=(8, -13),
                       textcoords="offset points", ha="left", fontsize=9, color=INK,
-                      fontweight="bold" if i == knee else "normal", zorder=6,
+                      fontweight="bold" if i == knee < last else "normal", zorder=6,
                       annotation_clip=False,
                       bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none",
                             "alpha": 0.75})  # fmt: skip
@@ -173,5 +174,10 @@ def _head(sheet: Sheet, table: Sweep) -> None:
     told = f"{width:,} × {height:,}, {bands} × {table.dtype}, {table.colors:,} {kind}"
     if table.sample_pixels:
         what = "bits and PSNR" if table.rivals else "bits"
-        told += f"; {what} of a sample of {table.sample_pixels:,} pixels"
+        part = (
+            f"a sample of {table.sample_pixels:,}"
+            if table.sample_pixels < height * width
+            else "all"
+        )
+        told += f"; {what} of {part} pixels"
     sheet.write(0.25, 0.5, told)
