@@ -78,7 +78,7 @@ def split_hex(text: str) -> list[str]:
 
 
 def is_hex(text: str) -> bool:
-    """Whether a text is colours, not the name of a file: several, or one that begins with #, right or wrong.
+    """Whether a text is meant for colours: several, or what begins with #, right or wrong.
 
     Examples
     --------
