@@ -327,10 +327,19 @@ def test_a_sweep_with_rivals():
     assert not spared.rival_is_bound(points[0], "jpeg")
 
 
+def curve_of(psnr, ks):
+    points = tuple(Point(k, k, 1.0, psnr(math.log2(k)), 1 + k / 1e4, 8) for k in ks)
+    return fields(points=points, sample_pixels=0).plot()
+
+
 def test_labels_of_points_that_are_close_are_left_out():
-    points = tuple(Point(k, k, 1.0, 30 + k / 100, 1 + k / 1e4, 8) for k in range(1, 40))
-    figure = fields(points=points, sample_pixels=0).plot()
+    figure = curve_of(lambda bits: 30 + 6 * min(bits, 3) + 0.5 * max(bits - 3, 0), range(1, 40))
     told = [text.get_text() for text in figure.axes[0].texts]
     assert 1 <= len(told) < 20
     assert str(figure.axes[0].get_legend().texts[-1].get_text()) == "the knee"
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_curve_that_does_not_bend_has_no_knee():
+    legend = curve_of(lambda bits: 30 + 6 * bits, (2, 4, 8)).axes[0].get_legend()
+    assert "the knee" not in [text.get_text() for text in legend.texts]

@@ -174,10 +174,6 @@ def _head(sheet: Sheet, table: Sweep) -> None:
     told = f"{width:,} × {height:,}, {bands} × {table.dtype}, {table.colors:,} {kind}"
     if table.sample_pixels:
         what = "bits and PSNR" if table.rivals else "bits"
-        part = (
-            f"a sample of {table.sample_pixels:,}"
-            if table.sample_pixels < height * width
-            else "all"
-        )
-        told += f"; {what} of {part} pixels"
+        part = "" if table.sample_pixels == height * width else "a sample of "
+        told += f"; {what} of {part}{table.sample_pixels:,} pixels"
     sheet.write(0.25, 0.5, told)

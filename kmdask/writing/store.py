@@ -243,12 +243,9 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
     Raises what `read_image` does.
     """
     if not _has_image(bundle):
-        what = (
-            f"is no kmdask bundle: there is no {IMAGE} in it"
-            if bundle.is_dir()
-            else "does not exist"
-        )
-        raise BundleError(f"{str(bundle)!r} {what}; give the directory that kmdask compress wrote")
+        what = f"there is no {IMAGE} in it" if bundle.is_dir() else "it does not exist"
+        msg = f"{str(bundle)!r} is no kmdask bundle: {what}; give what kmdask compress wrote"
+        raise BundleError(msg)
     with _damage_named(bundle):
         group: Any = zarr.open_group(places.zarr_store(bundle / IMAGE), mode="r")
         fields = group.attrs[ATTRIBUTES]
