@@ -1,6 +1,7 @@
 """What numbers of colours cost and give, against compressing with each of them and counting."""
 
 import csv
+import errno
 import io
 import json
 import math
@@ -253,7 +254,7 @@ def test_files(sweep, tmp_path):
         table.write(json=files["csv"], csv=files["csv"], overwrite=True)
 
 
-def test_command_line(tmp_path, client, scene, write_raster):
+def test_command_line(tmp_path, client, scene, write_raster, monkeypatch):
     source = write_raster(tmp_path / "scene.tif", scene(60, 80))
 
     def run(*arguments):
@@ -275,7 +276,15 @@ def test_command_line(tmp_path, client, scene, write_raster):
     refused = run(source, "--json", source, "--overwrite")
     assert (refused.exit_code, "is the source" in refused.stderr) == (1, True)
     assert source.read_bytes() == before
-    # What is found is told, also where it cannot be written.
-    lost = run(source, "--ks", "2", "--sample", 0, "--json", tmp_path / "nowhere" / "a.json")
+    # What cannot be written is told before the work.
+    lost = run(source, "--ks", "2", "--json", tmp_path / "nowhere" / "a.json")
+    assert (lost.exit_code, "no folder" in lost.stderr, lost.stdout) == (1, True, "")
+
+    # What is found is told, also where it cannot be written after all.
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("kmdask.storage.write_file", full)
+    lost = run(source, "--ks", "2", "--sample", 0, "--json", tmp_path / "b.json")
     assert lost.exit_code == 1
     assert f"{table.points[0].psnr:.2f} dB" in lost.stdout
