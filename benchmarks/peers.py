@@ -23,7 +23,7 @@ BATCH = 1 << 16
 ROWS = 1 << 20
 
 
-def decode(source: Path, out: Path, k: int) -> None:  # noqa: ARG001  one signature for all peers
+def decode(source: Path, *_unused: object) -> None:
     """Read every pixel once, in the chunks of a compression, and drop it."""
     from kmdask.chunks import SHARD
     from kmdask.reading.sources import find_source

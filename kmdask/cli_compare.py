@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from kmdask.cli_options import CONNECTING, Numbers, chosen, connecting, talking
+from kmdask.cli_options import CONNECTING, chosen, connecting, numbers, talking
 from kmdask.cli_set_up import plain_errors, set_up
 
 
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--bands", type=Numbers(int), help="Numbers of the bands to compare, as 4,3,2.")
+@click.option("--bands", type=numbers(int), help="numbers of the bands to compare, as 4,3,2.")
 @click.option(
     "--window",
-    type=Numbers(int),
+    type=numbers(int),
     help="Region of both: first column, first row, width, height, as 0,0,4096,4096.",
 )
 @click.option("--peak", type=float, help="Range of the values, in place of 255 or that of A.")

@@ -35,95 +35,65 @@ def options(*added: Callable[..., Any]) -> Callable[..., Any]:
     return add
 
 
-class Numbers(click.ParamType[Any]):
+class Parsed(click.ParamType[Any]):
+    """A text that stands for something else."""
+
+    name = "parsed"
+
+    def __init__(self, metavar: str, parse: Callable[[str], Any], wanted: str) -> None:
+        self.metavar, self.parse, self.wanted = metavar, parse, wanted
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        """Return what the help shows."""
+        return self.metavar
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse; what is none of a text is parsed already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except ValueError:
+            self.fail(f"{value!r} is {self.wanted}", param, ctx)
+
+
+def numbers(kind: type[int | float], word: str | None = None) -> Parsed:
     """Numbers with commas between them, or one word."""
 
-    name = "numbers"
+    def parse(text: str) -> tuple[float, ...] | str:
+        return text if text == word else tuple(map(kind, text.split(",")))
 
-    def __init__(self, kind: type[int | float], word: str | None = None) -> None:
-        self.kind, self.word = kind, word
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
-        """Return what the help shows."""
-        return "N,N,..." if self.word is None else f"N,N,...|{self.word}"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...] | str:
-        """Parse."""
-        if value == self.word:
-            return str(value)
-        try:
-            return tuple(map(self.kind, str(value).split(",")))
-        except ValueError:
-            word = "" if self.word is None else f", or {self.word}"
-            self.fail(f"{value!r} is not a list of numbers such as 4,3,2{word}", param, ctx)
+    more, other = ("", "") if word is None else (f"|{word}", f", or {word}")
+    return Parsed(f"N,N,...{more}", parse, f"not a list of numbers such as 4,3,2{other}")
 
 
-class Words(click.ParamType[Any]):
-    """Words with commas between them."""
-
-    name = "words"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
-        """Return what the help shows."""
-        return "NAME,NAME,..."
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,  # noqa: ARG002  click's
-        ctx: click.Context | None,  # noqa: ARG002  click's
-    ) -> tuple[str, ...]:
-        """Parse."""
-        return value if isinstance(value, tuple) else tuple(str(value).split(","))
-
-
-class NumberOr(click.ParamType[Any]):
+def number_or(name: str, word: str) -> Parsed:
     """A whole number, or a word."""
 
-    def __init__(self, name: str, word: str) -> None:
-        self.name, self.word = name, word
+    def parse(text: str) -> int | str:
+        return text if text == word else int(text)
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
-        """Return what the help shows."""
-        return f"N|{self.word}"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        """Parse."""
-        try:
-            return self.word if value == self.word else int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number of {self.name} nor {self.word}", param, ctx)
+    return Parsed(f"N|{word}", parse, f"neither a number of {name} nor {word}")
 
 
-class Colors(click.ParamType[Any]):
-    """Hexadecimal colours with commas between them, or one colour by the values of its bands."""
+WORDS = Parsed("NAME,NAME,...", lambda text: tuple(text.split(",")), "no list of names")
+"""Words with commas between them."""
 
-    name = "colors"
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's
-        """Return what the help shows."""
-        return "#RRGGBB,...|N,N,..."
+def _color(text: str) -> tuple[str | tuple[float, ...], ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if all(part.startswith("#") for part in parts):
+        return tuple(parts)
+    return (tuple(int(part) if part.isdigit() else float(part) for part in parts),)
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str | tuple[float, ...], ...]:
-        """Parse."""
-        parts = [part.strip() for part in str(value).split(",")]
-        if all(part.startswith("#") for part in parts):
-            return tuple(parts)
-        try:
-            return (tuple(int(part) if part.isdigit() else float(part) for part in parts),)
-        except ValueError:
-            self.fail(f"{value!r} is neither colours such as '#1b9e77' nor numbers", param, ctx)
+
+COLORS = Parsed("#RRGGBB,...|N,N,...", _color, "neither colours such as '#1b9e77' nor numbers")
+"""Hexadecimal colours with commas between them, or one colour by the values of its bands."""
 
 
 def _joined(
-    ctx: click.Context,  # noqa: ARG001  click's
-    param: click.Parameter,  # noqa: ARG001  likewise
+    _ctx: click.Context,
+    _param: click.Parameter,
     value: tuple[tuple[str | tuple[float, ...], ...], ...],
 ) -> list[str | tuple[float, ...]] | None:
     return [color for colors in value for color in colors] or None
@@ -160,7 +130,7 @@ choosing = options(
     click.option(
         "-k",
         "k",
-        type=NumberOr("colours", "auto"),
+        type=number_or("colours", "auto"),
         help="Number of colours, 1 to 65536; auto: where more begin to gain less, 2 to 256.",
     ),
     click.option(
@@ -186,27 +156,27 @@ choosing = options(
 )
 fixing = click.option(
     "--fixed",
-    type=Colors(),
+    type=COLORS,
     multiple=True,
     callback=_joined,
     help="Colours that have to be in the palette, as '#1b9e77,#fff', or one by its value in each "
     "band, as 812,1204,300,95; may be given again.",
 )
 reading = options(
-    click.option("--bands", type=Numbers(int), help="Numbers of the bands to take, as 4,3,2."),
+    click.option("--bands", type=numbers(int), help="Numbers of the bands to take, as 4,3,2."),
     click.option(
         "--nodata", type=float, help="Value of missing pixels, in place of what SRC says."
     ),
     click.option(
         "--window",
-        type=Numbers(int),
+        type=numbers(int),
         help="Region to take: first column, first row, width, height, as 0,0,4096,4096.",
     ),
 )
 spacing = options(
     click.option(
         "--scale",
-        type=Numbers(float, "std"),
+        type=numbers(float, "std"),
         help="Weights of the bands when colours are compared, as 1,0.5,1, or std.",
     ),
     click.option("--pca", type=int, help="Compare colours by so many principal components."),
@@ -222,16 +192,16 @@ fitting = options(
     spacing,
     click.option(
         "--refine",
-        type=NumberOr("passes", "converge"),
+        type=number_or("passes", "converge"),
         default=2,
         show_default=True,
         help="Passes of k-means over all pixels of many or deep bands, or converge.",
     ),
     click.option(
-        "--display", type=Numbers(int), help="Bands that tiles and preview show, as 4,3,2."
+        "--display", type=numbers(int), help="Bands that tiles and preview show, as 4,3,2."
     ),
     click.option(
-        "--stretch", type=Numbers(float), help="Percentiles shown as black and white, as 2,98."
+        "--stretch", type=numbers(float), help="Percentiles shown as black and white, as 2,98."
     ),
 )
 seeding = click.option("--seed", default=0, show_default=True, help="Seed of the fit.")

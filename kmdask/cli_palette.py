@@ -32,7 +32,8 @@ def palette(source: str, to: str | None, kind: str | None, *, overwrite: bool) -
     fit writes. qml, a layer style, and clr, a colour map, have QGIS paint the indices of a bundle,
     in OUT/image.zarr and OUT/image.tif.
     """
-    from kmdask import color_exports, palette_source, storage
+    from kmdask import color_exports, palette_source
+    from kmdask.free import check_files
 
     with plain_errors():
         if kind is not None:
@@ -41,7 +42,7 @@ def palette(source: str, to: str | None, kind: str | None, *, overwrite: bool) -
             raise click.UsageError("A picture is not printed; give --to FILE.")
         saved = palette_source.as_saved(source)
         if to is not None:
-            storage.check_files(to, source=source, overwrite=overwrite)
+            check_files(to, source=source, overwrite=overwrite)
             saved.export(to, kind, overwrite=overwrite)
             click.echo(f"{to}: {len(saved.palette)} colours")
         elif kind is not None:

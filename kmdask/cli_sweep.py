@@ -8,13 +8,13 @@ import click
 
 from kmdask.cli_options import (
     CONNECTING,
-    NumberOr,
-    Numbers,
-    Words,
+    WORDS,
     chosen,
     coding,
     connecting,
     fixing,
+    number_or,
+    numbers,
     reading,
     seeding,
     spacing,
@@ -28,10 +28,10 @@ from kmdask.cli_show import show_sweep
 @click.argument("src")
 @click.option(
     "--ks",
-    type=Numbers(int),
+    type=numbers(int),
     default="2,4,8,16,32,64,128,256",
     show_default=True,
-    help="Numbers of colours to try.",
+    help="numbers of colours to try.",
 )
 @click.option("--json", "as_json", metavar="FILE", help="Write the table to FILE as JSON.")
 @click.option("--csv", "as_csv", metavar="FILE", help="Write the table to FILE as CSV.")
@@ -45,7 +45,7 @@ from kmdask.cli_show import show_sweep
 )
 @click.option(
     "--against",
-    type=Words(),
+    type=WORDS,
     default=(),
     help="Compare with other codecs on these chunks: jpeg, webp, jxl, avif, png.",
 )
@@ -54,7 +54,7 @@ from kmdask.cli_show import show_sweep
 @spacing
 @click.option(
     "--refine",
-    type=NumberOr("passes", "converge"),
+    type=number_or("passes", "converge"),
     default=0,
     show_default=True,
     help="Passes over all pixels of many or deep bands for each number of colours, or converge.",
@@ -81,7 +81,8 @@ def sweep(
     they are stored, with the standard error; without a sample by the entropy. With --against also
     the PSNR that other codecs reach on these chunks, in the same bytes.
     """
-    from kmdask import storage, sweeping
+    from kmdask import sweeping
+    from kmdask.free import check_files
 
     named = [path for path in (as_json, as_csv, plot) if path is not None]
     if len(set(named)) < len(named):
@@ -89,7 +90,7 @@ def sweep(
     told = set_up(quiet=quiet, verbose=verbose)
     where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():
-        storage.check_files(as_json, as_csv, plot, source=src, overwrite=overwrite)
+        check_files(as_json, as_csv, plot, source=src, overwrite=overwrite)
         if plot is not None:
             from kmdask.plotting.sheets import check_file
 

@@ -6,7 +6,8 @@ colour map does not list, so that of missing pixels is left out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -21,15 +22,32 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-Colors: TypeAlias = "npt.NDArray[np.uint8]"
-
 DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
 
 COLUMNS, SIDE, GAP = 16, 40, 4
 """Squares of a row, their side with the gap before them in pixels, and this gap."""
 
 
-def write(kind: str, colors: Colors, *, name: str, labels: Sequence[str]) -> bytes:
+@dataclass(frozen=True, eq=False)
+class Named:
+    """Colours, and what they are called where a kind of file has names."""
+
+    colors: npt.NDArray[np.uint8]
+    """Array of shape (k, 3)."""
+
+    name: str
+    """Of the palette."""
+
+    labels: Sequence[str]
+    """Of each colour, in the legend of a style."""
+
+    @property
+    def hex(self) -> list[str]:
+        """The colours as hexadecimal RGB strings."""
+        return Colormap(self.colors).hex
+
+
+def write(kind: str, named: Named) -> bytes:
     r"""Return a file of colours.
 
     Parameters
@@ -37,11 +55,7 @@ def write(kind: str, colors: Colors, *, name: str, labels: Sequence[str]) -> byt
     kind : {"hex", "gpl", "png", "qml", "clr"}
         One colour a line; a GIMP palette; squares, sixteen a row; a QGIS style that paints
         indices; a colour map of indices, for QGIS and ArcGIS.
-    colors : uint8 array of shape (k, 3)
-    name : str
-        What the palette is called, where it has a name.
-    labels : sequence of str
-        What each is called in the legend of a style.
+    named : Named
 
     Returns
     -------
@@ -49,10 +63,10 @@ def write(kind: str, colors: Colors, *, name: str, labels: Sequence[str]) -> byt
 
     Examples
     --------
-    >>> write("clr", np.uint8([[0, 9, 0], [255, 0, 0]]), name="two", labels=["a", "b"])
+    >>> write("clr", Named(np.uint8([[0, 9, 0], [255, 0, 0]]), "two", ["a", "b"]))
     b'0 0 9 0\n1 255 0 0\n'
     """
-    return WRITERS[kind](colors, name, labels)
+    return WRITERS[kind](named)
 
 
 def format_of(name: str, kind: str | None = None) -> str:
@@ -77,28 +91,24 @@ def format_of(name: str, kind: str | None = None) -> str:
     return found
 
 
-def _hexes(colors: Colors) -> list[str]:
-    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colors.tolist()]
+def _write_hex(named: Named) -> bytes:
+    return "".join(f"{color}\n" for color in named.hex).encode()
 
 
-def _write_hex(colors: Colors, name: str, labels: Sequence[str]) -> bytes:  # noqa: ARG001  all alike
-    return "".join(f"{color}\n" for color in _hexes(colors)).encode()
-
-
-def _write_gpl(colors: Colors, name: str, labels: Sequence[str]) -> bytes:  # noqa: ARG001  all alike
-    called = " ".join(name.split())
-    lines = [GIMP, f"Name: {called}", f"Columns: {min(len(colors), COLUMNS)}", "#"]
-    for (red, green, blue), color in zip(colors.tolist(), _hexes(colors), strict=True):
+def _write_gpl(named: Named) -> bytes:
+    called = " ".join(named.name.split())
+    lines = [GIMP, f"Name: {called}", f"Columns: {min(len(named.colors), COLUMNS)}", "#"]
+    for (red, green, blue), color in zip(named.colors.tolist(), named.hex, strict=True):
         lines.append(f"{red:3d} {green:3d} {blue:3d}\t{color}")
     return ("\n".join(lines) + "\n").encode()
 
 
-def _write_clr(colors: Colors, name: str, labels: Sequence[str]) -> bytes:  # noqa: ARG001  all alike
-    rows = enumerate(colors.tolist())
+def _write_clr(named: Named) -> bytes:
+    rows = enumerate(named.colors.tolist())
     return "".join(f"{i} {red} {green} {blue}\n" for i, (red, green, blue) in rows).encode()
 
 
-def _write_qml(colors: Colors, name: str, labels: Sequence[str]) -> bytes:  # noqa: ARG001  all alike
+def _write_qml(named: Named) -> bytes:
     # Without a version QGIS takes it for one of long ago, to be converted.
     root = ET.Element("qgis", version="3.34.0", styleCategories="Symbology")
     pipe = ET.SubElement(root, "pipe")
@@ -106,7 +116,7 @@ def _write_qml(colors: Colors, name: str, labels: Sequence[str]) -> bytes:  # no
     renderer = ET.SubElement(pipe, "rasterrenderer", paletted | {"nodataColor": ""})
     ET.SubElement(renderer, "rasterTransparency")
     listed = ET.SubElement(renderer, "colorPalette")
-    for i, (color, label) in enumerate(zip(_hexes(colors), labels, strict=True)):
+    for i, (color, label) in enumerate(zip(named.hex, named.labels, strict=True)):
         entry = {"value": str(i), "label": label, "color": color, "alpha": "255"}
         ET.SubElement(listed, "paletteEntry", entry)
     ET.indent(root)
@@ -114,7 +124,8 @@ def _write_qml(colors: Colors, name: str, labels: Sequence[str]) -> bytes:  # no
     return f"{DOCTYPE}\n{document}\n".encode()
 
 
-def _write_png(colors: Colors, name: str, labels: Sequence[str]) -> bytes:  # noqa: ARG001  all alike
+def _write_png(named: Named) -> bytes:
+    colors = named.colors
     # What is between the squares is one entry more, transparent, if there is room for it.
     gap = 0 if len(colors) == ENTRIES else GAP
     columns = min(len(colors), COLUMNS)
@@ -130,7 +141,7 @@ def _write_png(colors: Colors, name: str, labels: Sequence[str]) -> bytes:  # no
     return encode_png(image.astype(dtype), colormap)
 
 
-WRITERS: dict[str, Callable[[Colors, str, Sequence[str]], bytes]] = {
+WRITERS: dict[str, Callable[[Named], bytes]] = {
     "hex": _write_hex,
     "gpl": _write_gpl,
     "png": _write_png,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kmdask import places, storage
 from kmdask.choosing import knee_of
 from kmdask.errors import writing
+from kmdask.free import check_files
 from kmdask.metrics import psnr_of
 from kmdask.rivals import Rival, is_bound, psnr_at
 
@@ -264,7 +265,7 @@ class Sweep:
         OutputError
             If one cannot be written.
         """
-        storage.check_files(json, csv, plot, source=self.source, overwrite=overwrite)
+        check_files(json, csv, plot, source=self.source, overwrite=overwrite)
 
         def drawn() -> bytes:
             from kmdask.plotting.sheets import picture

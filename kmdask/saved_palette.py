@@ -9,6 +9,7 @@ from kmdask import __version__, color_exports, palette_json, places, storage
 from kmdask.display import Display
 from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
+from kmdask.free import check_free
 from kmdask.palette import Palette
 from kmdask.writing import publish
 
@@ -261,7 +262,7 @@ class SavedPalette:
         if kind == "json":
             self.write(path, overwrite=overwrite)
             return
-        storage.check_free(place, overwrite=overwrite)
+        check_free(place, overwrite=overwrite)
         with writing(place):
             storage.write_file(place, self.exported(kind, place.stem))
 
@@ -269,4 +270,4 @@ class SavedPalette:
         """Return what is in a file that `export` writes, in which the palette has a name."""
         if kind == "json":
             return self.to_json()
-        return color_exports.write(kind, self.rgb, name=name, labels=self.labels)
+        return color_exports.write(kind, color_exports.Named(self.rgb, name, self.labels))

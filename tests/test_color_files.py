@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning
 import kmdask
 from kmdask import Band, Display, Palette, PaletteError, ParameterError, SavedPalette
 from kmdask.cli import main
-from kmdask.color_exports import write
+from kmdask.color_exports import Named, write
 from kmdask.color_files import is_hex, kind_of, read
 from kmdask.errors import OutputExistsError
 from kmdask.palette_source import as_saved
@@ -43,7 +43,7 @@ def nearest(pixels, colors):
 @settings(max_examples=10)
 @given(colors=TABLES, kind=st.sampled_from(["hex", "gpl", "clr", "qml"]))
 def test_what_is_written_is_read(colors, kind):
-    content = write(kind, colors, name="a b\nc", labels=[f"<{i}>" for i in range(len(colors))])
+    content = write(kind, Named(colors, "a b\nc", [f"<{i}>" for i in range(len(colors))]))
     assert kind_of(content[:4096]) == kind
     assert read(kind, content).tolist() == colors.tolist()
 
@@ -51,7 +51,7 @@ def test_what_is_written_is_read(colors, kind):
 @settings(max_examples=10)
 @given(colors=TABLES)
 def test_pillow_reads_gimp_palettes(colors):
-    content = write("gpl", colors, name="a", labels=[""] * len(colors))
+    content = write("gpl", Named(colors, "a", [""] * len(colors)))
     theirs, mode = GimpPaletteFile.GimpPaletteFile(io.BytesIO(content)).getpalette()
     assert mode == "RGB"
     expected = colors[:256].tobytes()
@@ -71,7 +71,7 @@ def test_gimp_palettes_as_they_are_found():
 
 
 def test_a_style_paints_indices():
-    content = write("qml", COLORS, name="", labels=[f'{i} < "é"' for i in range(5)])
+    content = write("qml", Named(COLORS, "", [f'{i} < "é"' for i in range(5)]))
     renderer = ET.fromstring(content).find("pipe/rasterrenderer")  # noqa: S314  our own
     assert (renderer.get("type"), renderer.get("band")) == ("paletted", "1")
     entries = renderer.findall("colorPalette/paletteEntry")
@@ -101,7 +101,7 @@ def test_colour_maps_and_styles_are_in_the_order_of_their_values():
 def test_a_picture(tmp_path, k):
     colors = np.random.default_rng(k).permutation(1 << 12)[:k] * 4093
     colors = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1).astype(np.uint8)
-    picture = Image.open(io.BytesIO(write("png", colors, name="", labels=[""] * k)))
+    picture = Image.open(io.BytesIO(write("png", Named(colors, "", [""] * k))))
     rgba = np.asarray(picture.convert("RGBA"))
     for i in range(k):
         row, column = divmod(i, 16)

@@ -32,6 +32,7 @@ OPTIONS = {"k": 9, "formats": ("zarr", "tiles", "cog")}
 def store():
     """The server, with a bucket, and an environment that points at it."""
     with pytest.MonkeyPatch.context() as patch, object_store.running() as server:
+        forget()
         for name, value in KEYS.items():
             patch.setenv(name, value)
         patch.setenv("AWS_ENDPOINT_URL", server.endpoint)

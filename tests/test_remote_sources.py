@@ -38,8 +38,11 @@ SIDE = 1024
 
 @pytest.fixture(scope="module")
 def server():
+    # A task that an earlier module has given up may still have made one, for a store that is gone.
+    s3fs.S3FileSystem.clear_instance_cache()
     with object_store.running() as store:
         yield store
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="module")

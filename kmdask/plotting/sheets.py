@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from kmdask import places, storage
 from kmdask.errors import ParameterError, writing
+from kmdask.free import check_free
 
 if TYPE_CHECKING:
     import os
@@ -106,7 +107,7 @@ def check_file(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Raise, before anything is drawn, what `save` would raise of a path."""
     place = places.output_place(path)
     form_of(place.name)
-    storage.check_free(place, overwrite=overwrite)
+    check_free(place, overwrite=overwrite)
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -69,9 +69,9 @@ class Decoded:
             If there is none at the path, or it is damaged.
         """
         check_finished(bundle)
-        indices, colors, header = read_arrays(bundle)
-        nodata = len(colors) if header.masked else None
-        return cls(indices, colors, header.bands, header.georef, nodata)
+        indices, palette, header = read_arrays(bundle)
+        nodata = palette.nodata if header.masked else None
+        return cls(indices, palette.colors, header.bands, header.georef, nodata)
 
     @property
     def shape(self) -> tuple[int, int]:

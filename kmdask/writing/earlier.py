@@ -49,9 +49,9 @@ class Earlier:
         if not kept:
             return None
         try:
-            _, _, header = store.read_arrays(path)
+            _, palette, header = store.read_arrays(path)
             display = Display.from_dict(header.display)
-            fitted = Fitted.from_dict(kept["fitted"], store.read_palette(path), display)
+            fitted = Fitted.from_dict(kept["fitted"], palette, display)
         except (BundleError, LookupError, ValueError) as error:
             logger.warning("%s cannot be gone on from: %s", path, error)
             return None

@@ -217,27 +217,17 @@ def read_image(bundle: Place) -> tuple[da.Array, Palette, Header]:
     BundleError
         If there is no bundle at the path, or one that this version cannot read.
     """
-    indices, _, header = read_arrays(bundle)
-    palette = read_palette(bundle)
+    indices, palette, header = read_arrays(bundle)
     return da.from_zarr(indices, chunks=(SHARD, SHARD)), palette, header
 
 
-def read_palette(bundle: Place) -> Palette:
-    """Read the palette of a bundle that `read_arrays` can read, with its penalties."""
-    with _damage_named(bundle):
-        group: Any = zarr.open_group(places.zarr_store(bundle / IMAGE), mode="r")
-        penalties = np.asarray(group[PENALTIES][:]) if PENALTIES in group else None
-        return Palette(np.asarray(group[PALETTE][:]), penalties)
-
-
-def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
+def read_arrays(bundle: Place) -> tuple[Any, Palette, Header]:
     """Open the ``image.zarr`` of a bundle, without Dask.
 
     Returns
     -------
     indices : zarr.Array of shape (y, x), uint8 or uint16
-    colors : array of shape (k, band)
-        The palette, in the data type of the image.
+    palette : Palette
     header : Header
 
     Raises what `read_image` does.
@@ -258,7 +248,8 @@ def read_arrays(bundle: Place) -> tuple[Any, npt.NDArray[Any], Header]:
         header = Header.from_dict(fields, masked=fields["nodata"] is not None)
         indices, colors = group[INDICES], np.asarray(group[PALETTE][:])
         _check_arrays(indices, colors, header, fields["nodata"])
-    return indices, colors, header
+        penalties = np.asarray(group[PENALTIES][:]) if PENALTIES in group else None
+        return indices, Palette(colors, penalties), header
 
 
 def _has_image(bundle: Place) -> bool:
