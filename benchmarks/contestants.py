@@ -112,6 +112,13 @@ CONTESTANTS = (
     ),
     Contestant(BASE, _kmdask, _always, ending=".kmdask"),
     Contestant(
+        "kmdask: the same, no SSIM",
+        partial(_kmdask, options=("--no-ssim",)),
+        _always,
+        ending=".kmdask",
+        note="all other figures of the report",
+    ),
+    Contestant(
         "kmdask: zarr, tiles, cog", partial(_kmdask, options=("--cog",)), _always, ending=".kmdask"
     ),
     Contestant(

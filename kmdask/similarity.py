@@ -236,7 +236,7 @@ def _sums(arrays: Arrays, colors: npt.NDArray[Any] | None, scale: Scale) -> npt.
     exact = all(each.kind in "ui" and each.itemsize <= 2 for each in types)
     offset: Any = np.float64(0 if exact else scale.middle)
     if all(each.itemsize == 1 for each in types):
-        offset = np.int32(0)
+        offset = np.float32(0)
     entries = np.empty((0, 0), offset.dtype)
     if colors is not None:
         entries = np.zeros((colors.shape[1], len(colors) + 1), offset.dtype)

@@ -1,8 +1,9 @@
 """Kernel that compares two images window by window: structural similarity.
 
-Windows are summed along rows first, and these sums, of `SIDE` rows, down the columns. A similarity
-is rounded to a multiple of ``2**-GRAIN``: sums of such are exact, in whatever order. Divisions are
-IEEE's (``error_model``): a check for zero would keep loops from being vectorised.
+Windows are summed down the columns first, then these sums along the row. A similarity is rounded to
+a multiple of ``2**-GRAIN``: sums of such are exact, in whatever order. Divisions are IEEE's
+(``error_model``): a check for zero would keep loops from being vectorised, as more than a few
+arrays in one would.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def add_similarities(
     second: npt.NDArray[np.generic],
     entries: npt.NDArray[np.generic],
     valid: npt.NDArray[np.uint8],
-    offset: np.int32 | np.float64,
+    offset: np.float32 | np.float64,
     exact: bool,  # noqa: FBT001  numba takes no keyword-only arguments
     c1: float,
     c2: float,
@@ -55,7 +56,7 @@ def add_similarities(
     valid : uint8 array of shape (y, x) or (0, 0)
         0 where a pixel is invalid: windows with such are left out. An empty array means that all
         are valid.
-    offset : int32 or float64
+    offset : float32 or float64
         What variances are taken about, a value amid those of the images, lest small ones be lost
         in large values. Of the type that sums are made in.
     exact : bool
@@ -73,18 +74,19 @@ def add_similarities(
     """
     height, width, bands = first.shape
     masked = valid.size > 0
-    a, b = np.full(COLUMNS, offset), np.full(COLUMNS, offset)
-    seen = np.full(COLUMNS, offset)
-    # Of each sum the last rows, and then what they come to.
-    state = np.full((SUMS, SIDE + 1, COLUMNS), offset)
+    # Of both images and of what is valid, and one row more, which is the next to be left.
+    rows = np.full((3, SIDE + 1, COLUMNS), offset)
+    columns = np.full((SUMS, COLUMNS), offset)
     similar = np.empty(COLUMNS)
     shift = WINDOW * np.float64(offset)
     windows = 0
     for left in range(0, width - SIDE + 1, COLUMNS - SIDE + 1):
         n = min(COLUMNS, width - left)
         for band in range(bands):
-            _clear(state, similar)
+            _clear(rows, columns, similar)
             for y in range(height):
+                at = y % (SIDE + 1)
+                a, b, seen = rows[0, at], rows[1, at], rows[2, at]
                 # Views of one axis: with three, addresses are worked out for every pixel.
                 values = first[y, left : left + n, band]
                 for x in range(n):
@@ -104,17 +106,20 @@ def add_similarities(
                         seen[x] = type(offset)(there[x] != 0)
                         a[x] = a[x] if there[x] else type(offset)(0)
                         b[x] = b[x] if there[x] else type(offset)(0)
-                found = _add_rows(a, b, seen, state, similar, y, n, masked, exact, shift, c1, c2)
-                windows += found if band == 0 else 0
+                _add_columns(rows, columns, y, n, masked, exact)
+                if y >= SIDE - 1:
+                    wide = n - SIDE + 1
+                    found = _add_windows(columns, similar, wide, masked, shift, c1, c2)
+                    windows += found if band == 0 else 0
             totals[band] += _total(similar)
     return windows
 
 
 @njit(nogil=True, cache=True)
-def _clear(state, similar):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    flat = state.reshape(-1)
-    for i in range(flat.size):
-        flat[i] = 0
+def _clear(rows, columns, similar):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    for values in (rows.reshape(-1), columns.reshape(-1)):
+        for i in range(values.size):
+            values[i] = 0
     for x in range(similar.size):
         similar[x] = 0
 
@@ -128,71 +133,84 @@ def _total(similar):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @njit(nogil=True, cache=True)
-def _add_rows(a, b, seen, state, similar, y, n, masked, exact, shift, c1, c2):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Take one row of both images more; add up the windows that end with it."""
-    slot, wide = y % SIDE, n - SIDE + 1
-    if masked:
-        _add_row(seen, state, 4, slot, True, wide)  # noqa: FBT003
-    _add_row(a, state, 0, slot, exact, wide)
-    _add_row(b, state, 1, slot, exact, wide)
+def _add_columns(rows, columns, y, n, masked, exact):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Sum the last rows down the columns: of the values, their squares and products, and `seen`."""
+    if not exact:
+        for what in range(SUMS):
+            total = columns[what]
+            for x in range(n):
+                total[x] = 0
+        # The oldest first, wherever that is: all windows are summed in the same order.
+        for age in range(2, SIDE + 2):
+            _add_row(rows, (y + age) % (SIDE + 1), columns, n, masked)
+        return
+    at, left = y % (SIDE + 1), (y + 1) % (SIDE + 1)
+    a, b, seen = rows[0, at], rows[1, at], rows[2, at]
+    a0, b0, seen0 = rows[0, left], rows[1, left], rows[2, left]
+    total = columns[0]
     for x in range(n):
-        product = a[x] * b[x]
-        a[x] = a[x] * a[x] + b[x] * b[x]
-        b[x] = product
-    _add_row(a, state, 2, slot, exact, wide)
-    _add_row(b, state, 3, slot, exact, wide)
-    if y < SIDE - 1:
-        return 0
+        total[x] += a[x] - a0[x]
+    total = columns[1]
+    for x in range(n):
+        total[x] += b[x] - b0[x]
+    total = columns[2]
+    for x in range(n):
+        total[x] += (a[x] * a[x] + b[x] * b[x]) - (a0[x] * a0[x] + b0[x] * b0[x])
+    total = columns[3]
+    for x in range(n):
+        total[x] += a[x] * b[x] - a0[x] * b0[x]
     if masked:
-        return _add_full(state, similar, wide, shift, c1, c2)
-    _add_all(state, similar, wide, shift, c1, c2)
-    return wide
+        total = columns[4]
+        for x in range(n):
+            total[x] += seen[x] - seen0[x]
 
 
 @njit(nogil=True, cache=True)
-def _add_row(values, state, what, slot, exact, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Sum the values along a row, and with those of the rows before down the columns."""
-    new, total = state[what, slot], state[what, SIDE]
-    if exact:
-        for x in range(n):
-            row = (
-                values[x] + values[x + 1] + values[x + 2] + values[x + 3]
-                + values[x + 4] + values[x + 5] + values[x + 6]
-            )  # fmt: skip
-            total[x] += row - new[x]
-            new[x] = row
-        return
+def _add_row(rows, at, columns, n, masked):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    a, b, seen = rows[0, at], rows[1, at], rows[2, at]
+    total = columns[0]
     for x in range(n):
-        new[x] = (
-            values[x] + values[x + 1] + values[x + 2] + values[x + 3]
-            + values[x + 4] + values[x + 5] + values[x + 6]
-        )  # fmt: skip
-    # The oldest first, wherever that is: all windows are summed in the same order.
+        total[x] += a[x]
+    total = columns[1]
     for x in range(n):
-        total[x] = 0
-    for age in range(1, SIDE + 1):
-        row_before = state[what, (slot + age) % SIDE]
+        total[x] += b[x]
+    total = columns[2]
+    for x in range(n):
+        total[x] += a[x] * a[x] + b[x] * b[x]
+    total = columns[3]
+    for x in range(n):
+        total[x] += a[x] * b[x]
+    if masked:
+        total = columns[4]
         for x in range(n):
-            total[x] += row_before[x]
+            total[x] += seen[x]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _add_all(state, similar, n, shift, c1, c2):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    sa, sb, sq, sp = state[0, -1], state[1, -1], state[2, -1], state[3, -1]
-    for x in range(n):
-        similar[x] += _similarity(sa[x], sb[x], sq[x], sp[x], shift, c1, c2)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _add_full(state, similar, n, shift, c1, c2):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    sa, sb, sq, sp, seen = state[0, -1], state[1, -1], state[2, -1], state[3, -1], state[4, -1]
+def _add_windows(columns, similar, n, masked, shift, c1, c2):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Sum along the row; add up the windows that end with it, and return how many they are."""
+    a, b, squares, products, seen = columns[0], columns[1], columns[2], columns[3], columns[4]
+    if not masked:
+        for x in range(n):
+            sums = _along(a, x), _along(b, x), _along(squares, x), _along(products, x)
+            similar[x] += _similarity(*sums, shift, c1, c2)
+        return n
     windows = 0
     for x in range(n):
-        full = seen[x] == WINDOW
-        each = _similarity(sa[x], sb[x], sq[x], sp[x], shift, c1, c2)
+        full = _along(seen, x) == WINDOW
+        sums = _along(a, x), _along(b, x), _along(squares, x), _along(products, x)
+        each = _similarity(*sums, shift, c1, c2)
         similar[x] += each if full else 0.0
         windows += full
     return windows
+
+
+@njit(nogil=True, cache=True)
+def _along(sums, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    return (
+        sums[x] + sums[x + 1] + sums[x + 2] + sums[x + 3]
+        + sums[x + 4] + sums[x + 5] + sums[x + 6]
+    )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
