@@ -64,8 +64,8 @@ bench-race: $(stamp)-demo  ## kmdask and its peers alone, in one race
 	@mkdir -p $(RESULTS)
 	$(BIN)/python benchmarks/gigapixel.py --size $(SIZE) --json $(RESULTS)/race.json $(ARGS)
 
-bench-tables:  ## write the tables of README.md from the results
-	$(BIN)/python benchmarks/table.py README.md --results $(RESULTS)
+bench-tables:  ## write the tables of both READMEs from the results
+	$(BIN)/python benchmarks/table.py README.md benchmarks/README.md --results $(RESULTS)
 
 bench-scale: SIZE = 100mp
 bench-scale: $(stamp)-demo  ## how it scales with processes and with the image, up to 10^13 pixels

@@ -5,7 +5,8 @@ are those of the files in the folder of results: ``race.json`` (``gigapixel.py``
 ``growth.json``, ``index_bytes.json``, ``against.json``, ``kernels.json``, ``startup.json``. What
 has no comments in the text, or no file, is left alone.
 
-Run ``python benchmarks/table.py README.md --results FOLDER``; without a file it prints all.
+Run ``python benchmarks/table.py README.md --results FOLDER``, with any number of texts; without one
+it prints all.
 """
 
 from __future__ import annotations
@@ -204,21 +205,22 @@ def replaced(text: str, name: str, written: str) -> str:
 def main() -> None:
     """Write tables from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("text", type=Path, nargs="?", help="a Markdown file with the comments")
+    parser.add_argument("texts", type=Path, nargs="*", help="Markdown files with the comments")
     parser.add_argument("--results", type=Path, required=True, help="the folder of JSON files")
     args = parser.parse_args()
-    text = args.text.read_text(encoding="utf-8") if args.text else ""
-    for name, made in TABLES.items():
-        path = args.results / f"{name}.json"
-        if not path.exists():
-            continue
-        written = made(json.loads(path.read_text()))
-        if args.text:
+    tables = {
+        name: made(json.loads(path.read_text()))
+        for name, made in TABLES.items()
+        if (path := args.results / f"{name}.json").exists()
+    }
+    for path in args.texts:
+        text = path.read_text(encoding="utf-8")
+        for name, written in tables.items():
             text = replaced(text, name, written)
-        else:
+        path.write_text(text, encoding="utf-8")
+    if not args.texts:
+        for name, written in tables.items():
             print(f"## {name}\n\n{written}\n")
-    if args.text:
-        args.text.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

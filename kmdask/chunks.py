@@ -224,6 +224,30 @@ def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     return tuple(levels)
 
 
+def tiles(
+    shape: tuple[int, ...], corner: tuple[int, int]
+) -> Iterator[tuple[str, tuple[slice, slice]]]:
+    """Yield the name, ``COLUMN_ROW``, and the slices of each tile of a block of a level.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the block, and what else there is.
+    corner : tuple of int
+        Where it begins in the level; whole tiles.
+
+    Examples
+    --------
+    >>> [name for name, _ in tiles((600, 512), (1024, 0))]
+    ['0_2', '0_3']
+    """
+    top, left = corner
+    for y in range(0, shape[0], TILE):
+        for x in range(0, shape[1], TILE):
+            name = f"{(left + x) // TILE}_{(top + y) // TILE}"
+            yield name, (slice(y, y + TILE), slice(x, x + TILE))
+
+
 def split(size: int, step: int) -> tuple[int, ...]:
     """Lengths of the pieces that a size is cut into, the last one perhaps shorter.
 

@@ -204,6 +204,11 @@ fitting = options(
         "--stretch", type=numbers(float), help="Percentiles shown as black and white, as 2,98."
     ),
 )
+original_of = click.option(
+    "--original",
+    metavar="SRC",
+    help="The image that was compressed.  [default: the one in the report, if it is there]",
+)
 seeding = click.option("--seed", default=0, show_default=True, help="Seed of the fit.")
 coding = click.option(
     "--codec",

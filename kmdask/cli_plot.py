@@ -6,17 +6,13 @@ import json
 
 import click
 
-from kmdask.cli_options import talking
+from kmdask.cli_options import original_of, talking
 from kmdask.cli_set_up import plain_errors, set_up
 
 
 @click.command()
 @click.argument("out")
-@click.option(
-    "--original",
-    metavar="SRC",
-    help="What was compressed.  [default: the source that the report names, if it is there]",
-)
+@original_of
 @click.option(
     "--to",
     "file",

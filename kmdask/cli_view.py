@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kmdask.cli_options import telling
+from kmdask.cli_options import original_of, telling
 from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.errors import KmdaskError
 
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("out")
-@click.option(
-    "--original",
-    metavar="SRC",
-    help="The image that was compressed.  [default: the one in the report, if it is there]",
-)
+@original_of
 @click.option("--no-original", is_flag=True, help="Show the compressed image alone.")
 @click.option("--port", default=0, help="Port to serve on.  [default: any that is free]")
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kmdask.bands import fill_values
 from kmdask.display import check_display
 from kmdask.fitted import Fitted
@@ -20,7 +18,7 @@ from kmdask.fitting.refine import refine_images
 from kmdask.fitting.space import Oklab
 from kmdask.fitting.survey import check_pca, check_scale, survey_images
 from kmdask.fixed import fixed_values
-from kmdask.metrics import entropy_of, measure
+from kmdask.metrics import entropy_of, measure, shares_of_all
 from kmdask.palette import Palette
 from kmdask.writing.sampled import cut
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import dask.array as da
+    import numpy as np
     import numpy.typing as npt
     from sklearn.base import BaseEstimator
 
@@ -228,9 +227,8 @@ class Counted:
         return entropy_of(metrics.shares, self.colors.pixels / self.pixels)
 
     def shares(self, metrics: Metrics) -> npt.NDArray[np.float64]:
-        """The share of all pixels that has each entry, last that of missing ones."""
-        valid = self.colors.pixels / self.pixels
-        return np.append(valid * np.array(metrics.shares), 1 - valid)
+        """The share of all pixels that has each entry; see `kmdask.metrics.shares_of_all`."""
+        return shares_of_all(metrics.shares, self.colors.pixels / self.pixels)
 
     def index_bytes(self, metrics: Metrics) -> int:
         """Estimate the bytes of the stored indices, by their entropy; see `bits`."""

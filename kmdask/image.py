@@ -170,14 +170,9 @@ class CompressedImage:
         >>> figure = result.plot(original=pixels, path="noise.png")
         """
         from kmdask.plotting.compared import draw_image
-        from kmdask.plotting.sheets import check_file, save
+        from kmdask.plotting.sheets import drawn
 
-        if path is not None:
-            check_file(path, overwrite=overwrite)
-        figure = draw_image(self, original)
-        if path is not None:
-            save(figure, path, overwrite=overwrite)
-        return figure
+        return drawn(lambda: draw_image(self, original), path, overwrite=overwrite)
 
     def __repr__(self) -> str:
         height, width, bands = self.shape

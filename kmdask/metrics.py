@@ -106,8 +106,12 @@ def entropy_of(shares: Sequence[float], valid: float = 1.0) -> float:
     >>> entropy_of((0.5, 0.5)), entropy_of((1.0,), valid=0.5)
     (1.0, 1.0)
     """
-    parts = np.append(valid * np.array(shares), 1 - valid)
-    return float(entr(parts).sum()) / math.log(2)
+    return float(entr(shares_of_all(shares, valid)).sum()) / math.log(2)
+
+
+def shares_of_all(shares: Sequence[float], valid: float) -> npt.NDArray[np.float64]:
+    """Return the share of all pixels that has each entry, last that of missing ones."""
+    return np.append(valid * np.array(shares), 1 - valid)
 
 
 def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = None) -> Metrics:

@@ -82,17 +82,20 @@ def given(what: Any, bands: Sequence[int] | None, window: Window | None) -> Give
 
 def paired(*pair: Given) -> list[Given]:
     """Find the images; what is compared with a bundle has its bands and its region by default."""
-    found = []
-    for each, other in zip(pair, reversed(pair), strict=True):
-        if each.bundle is None and other.bundle is not None:
-            bands = each.bands or [band.number for band in other.bundle.bands]
-            each = replace(each, bands=bands)  # noqa: PLW2901
-            each = replace(each, window=_within(each, other.bundle))  # noqa: PLW2901
-        source = None
-        if each.bundle is None:
-            source = found_at(each.what, bands=each.bands, window=each.window)
-        found.append(replace(each, source=source))
-    return found
+    return [
+        image if image.bundle is not None else _found(image, other.bundle)
+        for image, other in zip(pair, reversed(pair), strict=True)
+    ]
+
+
+def _found(image: Given, bundle: CompressedImage | None) -> Given:
+    """Find an image that is no bundle, to compare it with a bundle or another."""
+    if bundle is not None:
+        bands = image.bands or [band.number for band in bundle.bands]
+        image = replace(image, bands=bands)
+        image = replace(image, window=_within(image, bundle))
+    source = found_at(image.what, bands=image.bands, window=image.window)
+    return replace(image, source=source)
 
 
 def _within(image: Given, bundle: CompressedImage) -> Window | None:

@@ -158,7 +158,8 @@ def _line(task: Task) -> str:
 
 def _rate(task: Task) -> str:
     millions = (task.speed or 0) / 1e6
-    return f"{millions:.{0 if millions >= 10 else 2}f} Mpx/s" if millions else ""
+    # A pass over a sample of the chunks has next to none.
+    return f"{millions:.{0 if millions >= 10 else 2}f} Mpx/s" if millions >= 0.01 else ""
 
 
 def _left(task: Task) -> str:

@@ -232,12 +232,9 @@ class Sweep:
         >>> figure = table.plot("rates.png")
         """
         from kmdask.plotting.curves import draw_sweep
-        from kmdask.plotting.sheets import save
+        from kmdask.plotting.sheets import drawn
 
-        figure = draw_sweep(self)
-        if path is not None:
-            save(figure, path, overwrite=overwrite)
-        return figure
+        return drawn(lambda: draw_sweep(self), path, overwrite=overwrite)
 
     def write(
         self,
@@ -267,12 +264,12 @@ class Sweep:
         """
         check_files(json, csv, plot, source=self.source, overwrite=overwrite)
 
-        def drawn() -> bytes:
+        def plotted() -> bytes:
             from kmdask.plotting.sheets import picture
 
             return picture(self.plot(), str(plot))
 
-        contents = ((json, self.to_json), (csv, self.to_csv), (plot, drawn))
+        contents = ((json, self.to_json), (csv, self.to_csv), (plot, plotted))
         files = [(places.output_place(path), made()) for path, made in contents if path is not None]
         for place, content in files:
             with writing(place):

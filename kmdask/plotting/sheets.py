@@ -13,6 +13,7 @@ from kmdask.free import check_free
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from matplotlib.axes import Axes
 
@@ -104,16 +105,22 @@ def form_of(name: str) -> str:
 
 
 def check_file(path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raise, before anything is drawn, what `save` would raise of a path."""
+    """Raise, before anything is drawn, what `drawn` would raise of a path."""
     place = places.output_place(path)
     form_of(place.name)
     check_free(place, overwrite=overwrite)
 
 
-def save(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write a figure to a file, whole or not at all; see `kmdask.Sweep.plot`."""
+def drawn(
+    draw: Callable[[], Figure], path: str | os.PathLike[str] | None, *, overwrite: bool
+) -> Figure:
+    """Draw, and with a path write a file as well, whole or not at all; see `kmdask.Sweep.plot`."""
+    if path is None:
+        return draw()
     check_file(path, overwrite=overwrite)
+    figure = draw()
     place = places.output_place(path)
     content = picture(figure, place.name)
     with writing(place):
         storage.write_file(place, content)
+    return figure

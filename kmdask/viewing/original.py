@@ -10,7 +10,7 @@ import numpy as np
 
 from kmdask import storage
 from kmdask.bands import fill_values
-from kmdask.chunks import TILE
+from kmdask.chunks import tiles
 from kmdask.errors import ParameterError, writing
 from kmdask.graphs import over_chunks
 from kmdask.opening import opened
@@ -165,18 +165,14 @@ def _write_tiles(
     folder: Path,
     corner: tuple[int, int],
 ) -> int:
-    top, left = corner
-    tiles = {}
-    for y in range(0, pixels.shape[0], TILE):
-        for x in range(0, pixels.shape[1], TILE):
-            part = slice(y, y + TILE), slice(x, x + TILE)
-            name = f"{(left + x) // TILE}_{(top + y) // TILE}.jpg"
-            colors = display.paint(pixels[part])
-            if mask is not None:
-                colors = np.where(mask[part][:, :, None] != 0, colors, np.array(GROUND, np.uint8))
-            tiles[name] = encode_jpeg(colors)
+    files = {}
+    for name, window in tiles(pixels.shape, corner):
+        colors = display.paint(pixels[window])
+        if mask is not None:
+            colors = np.where(mask[window][:, :, None] != 0, colors, np.array(GROUND, np.uint8))
+        files[f"{name}.jpg"] = encode_jpeg(colors)
     with writing(folder):
-        return storage.write_files(folder, tiles)
+        return storage.write_files(folder, files)
 
 
 def encode_jpeg(colors: npt.NDArray[np.uint8]) -> bytes:

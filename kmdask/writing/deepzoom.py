@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from kmdask import storage
-from kmdask.chunks import TILE
+from kmdask.chunks import TILE, tiles
 from kmdask.errors import writing
 from kmdask.graphs import shared, write_blocks
 from kmdask.writing.png import encode_png
@@ -87,11 +87,9 @@ def _write_tiles(
     indices: npt.NDArray[np.integer], colormap: Colormap, folder: Place, block_info: Any = None
 ) -> npt.NDArray[np.int64]:
     (top, _), (left, _) = block_info[0]["array-location"]
-    tiles = {}
-    for y in range(0, indices.shape[0], TILE):
-        for x in range(0, indices.shape[1], TILE):
-            tile = indices[y : y + TILE, x : x + TILE]
-            name = f"{(left + x) // TILE}_{(top + y) // TILE}.png"
-            tiles[name] = encode_png(tile, colormap)
+    files = {
+        f"{name}.png": encode_png(indices[window], colormap)
+        for name, window in tiles(indices.shape, (top, left))
+    }
     with writing(folder):
-        return np.full((1, 1), storage.write_files(folder, tiles))
+        return np.full((1, 1), storage.write_files(folder, files))
