@@ -54,9 +54,11 @@ class Point:
 
 
 def along_pixels(scenes: Sequence[Path], out: Path) -> list[Point]:
-    """Points of growing images: these, and a mosaic of the last."""
+    """Points of growing images: these, and a mosaic of the last, unless that is the largest."""
     points = [Point("pixels", pixels_of(path), path, path) for path in scenes]
     largest = points[-1]
+    if largest.value >= math.prod(SIZES[STEPS[-1]]):
+        return points
     four = made(out / "mosaic.vrt", "--of", str(largest.source), "--mosaic")
     return [*points, Point("pixels", 4 * largest.value, four, largest.source)]
 

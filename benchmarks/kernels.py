@@ -25,6 +25,10 @@ from kmdask.fitting import plus_plus as seeding
 from kmdask.fitting.cells import Grid, Units
 from kmdask.kernels import bins, bounds, cells, colors, errors, memory, nearest, plus_plus, tiles
 from kmdask.kernels import lloyd as steps
+from kmdask.kernels.oklab import from_oklab, to_oklab
+from kmdask.palette import Palette
+from kmdask.similarity import palette_scale, sums_of_windows
+from kmdask.smoothing import smooth_block, spacing
 from kmdask.writing.png import encode_png
 
 if TYPE_CHECKING:
@@ -201,6 +205,27 @@ def of_pixels(block: Block) -> list[Kernel]:
     ]
 
 
+def of_sight(block: Block) -> list[Kernel]:
+    """Colours as they are seen, smoothing, and similarity."""
+    colored = block.rows.astype(np.float64)
+    lab, palette = to_oklab(colored), Palette(block.palette)
+    limit = 0.25 * spacing(palette)
+    scale = palette_scale(palette, 255.0)
+
+    def smooth() -> None:
+        smooth_block(block.pixels, block.indices.copy(), palette, None, limit)
+
+    def similar() -> None:
+        sums_of_windows((block.pixels, block.indices, None), block.palette, scale)
+
+    return [
+        Kernel("to_oklab", lambda: to_oklab(colored), len(colored), "colours"),
+        Kernel("from_oklab", lambda: from_oklab(lab), len(lab), "colours"),
+        Kernel("smooth_rows", smooth, block.size),
+        Kernel("add_similarities", similar, block.size),
+    ]
+
+
 def of_tiles(block: Block) -> list[Kernel]:
     """Halving and packing; and a whole PNG, for what packing is worth."""
     height, width = block.pixels.shape[:2]
@@ -221,7 +246,7 @@ def of_tiles(block: Block) -> list[Kernel]:
 
 def measure(block: Block, rounds: int) -> list[dict[str, Any]]:
     """Run all of them."""
-    groups = (of_colors, of_fits, of_pixels, of_tiles)
+    groups = (of_colors, of_fits, of_pixels, of_sight, of_tiles)
     listed = [kernel for group in groups for kernel in group(block)]
     times = in_turn({each.name: each.run for each in listed}, rounds + 1)
     rows = []

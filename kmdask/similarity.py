@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from kmdask.palette import Palette
     from kmdask.writing.receipts import Receipts
 
-    Arrays = Sequence[npt.NDArray[Any] | None]
+    Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
+    """Both images and what is valid."""
 
 EDGE = SIDE - 1
 """Rows and columns of a chunk that windows share with those of its neighbours."""
@@ -172,7 +173,7 @@ def _within(
         for (side, cut), (i, array) in product(cuts.items(), enumerate(arrays))
         if array is not None
     }
-    sums = _sums(arrays, colors, scale)
+    sums = sums_of_windows((first, second, valid), colors, scale)
     fields = [("sums", sums.dtype, sums.shape)]
     fields += [(name, edge.dtype, edge.shape) for name, edge in edges.items()]
     part = np.empty((), fields)
@@ -195,25 +196,26 @@ def _across(  # noqa: PLR0917  as `over_chunks` gives them
     if right is not None:
         seam = [_beside(_side(part, "right"), _side(right, "left"))]
         if below is not None and corner is not None:
-            tops = [_side(each, "top") for each in (below, corner)]
             ends = (slice(-EDGE, None), slice(EDGE))
-            seam.append(
-                _beside(*([_cut(a, end) for a in top] for top, end in zip(tops, ends, strict=True)))
-            )
-        sums = sums + _sums(_stacked(seam, axis=0), colors, scale)
+            tops = (_side(each, "top") for each in (below, corner))
+            seam.append(_beside(*(_cut(top, end) for top, end in zip(tops, ends, strict=True))))
+        sums = sums + sums_of_windows(_stacked(seam, axis=0), colors, scale)
     if below is not None:
         seam = [_side(part, "bottom"), _side(below, "top")]
-        sums = sums + _sums(_stacked(seam, axis=0), colors, scale)
+        sums = sums + sums_of_windows(_stacked(seam, axis=0), colors, scale)
     return sums
 
 
 def _side(part: npt.NDArray[np.void], side: str) -> Arrays:
-    names = part.dtype.names or ()
-    return [part[f"{side}{i}"] if f"{side}{i}" in names else None for i in range(3)]
+    valid = f"{side}2"
+    there = valid in (part.dtype.names or ())
+    return part[f"{side}0"], part[f"{side}1"], part[valid] if there else None
 
 
-def _cut(array: npt.NDArray[Any] | None, columns: slice) -> npt.NDArray[Any] | None:
-    return None if array is None else array[:, columns]
+def _cut(arrays: Arrays, columns: slice) -> Arrays:
+    first, second, valid = arrays
+    cut = None if valid is None else valid[:, columns]
+    return first[:, columns], second[:, columns], cut
 
 
 def _beside(left: Arrays, right: Arrays) -> Arrays:
@@ -222,16 +224,16 @@ def _beside(left: Arrays, right: Arrays) -> Arrays:
 
 def _stacked(parts: Sequence[Arrays], axis: int) -> Arrays:
     """Join each array of several places."""
-    return [
-        None if arrays[0] is None else np.concatenate(arrays, axis)
-        for arrays in zip(*parts, strict=True)
-    ]
+    first, second, valid = zip(*parts, strict=True)
+    joined = None if valid[0] is None else np.concatenate(valid, axis)
+    return np.concatenate(first, axis), np.concatenate(second, axis), joined
 
 
-def _sums(arrays: Arrays, colors: npt.NDArray[Any] | None, scale: Scale) -> npt.NDArray[np.int64]:
+def sums_of_windows(
+    arrays: Arrays, colors: npt.NDArray[Any] | None, scale: Scale
+) -> npt.NDArray[np.int64]:
     """Add up all windows within two images; see `similarity_of`."""
     first, second, valid = arrays
-    assert first is not None and second is not None  # noqa: PT018, S101
     types = [first.dtype, second.dtype if colors is None else colors.dtype]
     exact = all(each.kind in "ui" and each.itemsize <= 2 for each in types)
     offset: Any = np.float64(0 if exact else scale.middle)
