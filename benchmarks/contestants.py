@@ -141,9 +141,9 @@ CONTESTANTS = (
         _pngsave,
         _tool("vips"),
         ending=".png",
-        most=1.1e9,
+        most=IN_MEMORY,
         takes=_is_depth,
-        note="holds the whole image: some 9 bytes a pixel; k is 2, 4, 16 or 256",
+        note="holds the whole image, and failed on a gigapixel; k is 2, 4, 16 or 256",
     ),
     Contestant(
         "pngquant",
