@@ -143,7 +143,7 @@ CONTESTANTS = (
         ending=".png",
         most=IN_MEMORY,
         takes=_is_depth,
-        note="holds the whole image, and failed on a gigapixel; k is 2, 4, 16 or 256",
+        note="holds the whole image, and could not write a gigapixel; k is 2, 4, 16 or 256",
     ),
     Contestant(
         "pngquant",

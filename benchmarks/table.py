@@ -43,11 +43,16 @@ def conditions(result: Result) -> str:
     return f"{told['processor']}, {told['cores']} cores, {told['memory_gb']:.0f} GB"
 
 
+def rounds_of(result: Result) -> str:
+    """How often each was run."""
+    return "one run each" if result["rounds"] == 1 else f"medians of {result['rounds']}"
+
+
 def race(result: Result) -> str:
-    """The race, scene by scene."""
+    """The race, scene by scene, the largest first."""
     parts = []
-    for scene in dict.fromkeys(row["scene"] for row in result["rows"]):
-        rows = [row for row in result["rows"] if row["scene"] == scene]
+    for size in sorted({row["megapixels"] for row in result["rows"]}, reverse=True):
+        rows = [row for row in result["rows"] if row["megapixels"] == size]
         heads = (
             *(f"{rows[0]['megapixels']:,.0f} megapixels", "k", "seconds", "x decoding", "x kmdask"),
             *("cores busy", "peak GB", "MB written", "PSNR", "palettes"),
@@ -106,7 +111,7 @@ def growth(result: Result) -> str:
     ]
     base = f"{result['megapixels']:,.0f} megapixels of three bands, k = {result['k']}"
     heads = ("what grows", "to", "seconds", "processor seconds", "peak GB")
-    text = f"{conditions(result)}; medians of {result['rounds']}; {base} unless said otherwise."
+    text = f"{conditions(result)}; {rounds_of(result)}; {base} unless said otherwise."
     return f"{table(heads, rows)}\n\n{text}"
 
 
@@ -128,7 +133,7 @@ def fit(result: Result) -> str:
         for what, ours, theirs, faster, ended in rows
     ]
     heads = ("fit", "kmdask, s", "theirs, s", "times as fast", "end")
-    return f"{table(heads, cells)}\n\n{conditions(result)}; medians of {result['rounds']}."
+    return f"{table(heads, cells)}\n\n{conditions(result)}; {rounds_of(result)}."
 
 
 def index_bytes(result: Result) -> str:
@@ -175,13 +180,13 @@ def kernels(result: Result) -> str:
         for row in result["rows"]
     ]
     heads = ("kernel, one thread", "k", "millions a second", "of")
-    return f"{table(heads, rows)}\n\n{conditions(result)}; medians of {result['rounds']}."
+    return f"{table(heads, rows)}\n\n{conditions(result)}; {rounds_of(result)}."
 
 
 def startup(result: Result) -> str:
     """Starting up."""
     rows = [[row["name"], number(row["seconds"], ".2f")] for row in result["rows"]]
-    text = f"{conditions(result)}; medians of {result['rounds']}."
+    text = f"{conditions(result)}; {rounds_of(result)}."
     return f"{table(('', 'seconds'), rows)}\n\n{text}"
 
 

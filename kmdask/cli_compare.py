@@ -14,7 +14,7 @@ from kmdask.cli_set_up import plain_errors, set_up
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--bands", type=numbers(int), help="numbers of the bands to compare, as 4,3,2.")
+@click.option("--bands", type=numbers(int), help="Numbers of the bands to compare, as 4,3,2.")
 @click.option(
     "--window",
     type=numbers(int),

@@ -48,11 +48,11 @@ class Parsed(click.ParamType[Any]):
         return self.metavar
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse; what is none of a text is parsed already."""
-        if not isinstance(value, str):
+        """Parse; a sequence is parsed already."""
+        if isinstance(value, tuple | list):
             return value
         try:
-            return self.parse(value)
+            return self.parse(str(value))
         except ValueError:
             self.fail(f"{value!r} is {self.wanted}", param, ctx)
 

@@ -31,7 +31,7 @@ from kmdask.cli_show import show_sweep
     type=numbers(int),
     default="2,4,8,16,32,64,128,256",
     show_default=True,
-    help="numbers of colours to try.",
+    help="Numbers of colours to try.",
 )
 @click.option("--json", "as_json", metavar="FILE", help="Write the table to FILE as JSON.")
 @click.option("--csv", "as_csv", metavar="FILE", help="Write the table to FILE as CSV.")

@@ -125,8 +125,8 @@ def compare(
         is one (of `a` if both are), 255 if `a` is of 8 bits, and else the range of its valid
         pixels, for which it is read once more.
     ssim : bool, default True
-        Whether to look for the structural similarity, some 4 ns of a core for a pixel and band
-        of 8 bits, 5 to 9 of others.
+        Whether to look for the structural similarity, some 3 ns of a core for a pixel and band
+        of 8 bits, 4 to 9 of others.
     client, progress : optional
         As for `kmdask.compress`.
 

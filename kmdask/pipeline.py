@@ -156,7 +156,7 @@ def compress(
         compress, 2 to 70 megapixels a second and core; decoding is 10 to 60 times as slow. Besides
         kmdask, zarr and xarray read it where kmdask is installed, and GDAL does not.
     ssim : bool, default True
-        Whether the report has SSIM: 4 ns of a core a pixel and band of 8 bits, else 5 to 9.
+        Whether the report has SSIM: 3 ns of a core a pixel and band of 8 bits, else 4 to 9.
     overwrite : bool, default False
         Whether to replace a bundle that stands at `out`, once the new one is whole; in an object
         store once the palette is known.

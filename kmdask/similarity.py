@@ -238,6 +238,7 @@ def sums_of_windows(
     exact = all(each.kind in "ui" and each.itemsize <= 2 for each in types)
     offset: Any = np.float64(0 if exact else scale.middle)
     if all(each.itemsize == 1 for each in types):
+        # Whole numbers up to 2 * 49 * 255**2, and a float32 holds those up to 2**24.
         offset = np.float32(0)
     entries = np.empty((0, 0), offset.dtype)
     if colors is not None:

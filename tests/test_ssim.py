@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.metrics import structural_similarity
 
 from kmdask import Palette, decode, encode
+from kmdask.kernels.ssim import COLUMNS
 from kmdask.metrics import psnr_of
 from kmdask.similarity import Scale, palette_scale, similarities, similarity_of
 
@@ -84,12 +85,23 @@ def test_scikit_image_says_the_same_and_chunks_change_nothing(pictures, dtype, b
     assert set(found) == {found[0]}, "not a bit differs"
 
 
+def test_more_columns_than_are_worked_on_at_once(scene):
+    first = scene(10, COLUMNS + 70, 2)
+    second = first & 0xE0
+    expected = structural_similarity(first, second, win_size=7, channel_axis=2)
+    found = mean(first, second, Scale(255.0))
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert found == mean(first, second, Scale(255.0), chunks=(10, COLUMNS // 2 - 3))
+
+
 @settings(max_examples=25)
 @given(st.data())
 def test_windows_with_invalid_pixels_are_left_out(data):
-    dtype = np.dtype(data.draw(st.sampled_from(["uint8", "int16", "float32"])))
+    dtype = np.dtype(data.draw(st.sampled_from(["uint8", "int8", "int16", "float32"])))
     shape = data.draw(st.tuples(st.integers(1, 16), st.integers(1, 20), st.integers(1, 2)))
-    numbers = st.integers(0, 255) if dtype.kind != "f" else st.floats(-8, 8, width=16)
+    numbers = st.floats(-8, 8, width=16)
+    if dtype.kind != "f":
+        numbers = st.integers(-128, 127) if dtype == "int8" else st.integers(0, 255)
     first, second = (data.draw(hnp.arrays(dtype, shape, elements=numbers)) for _ in range(2))
     places = st.tuples(*(st.integers(0, size - 1) for size in shape[:2]))
     holes = data.draw(st.lists(places, max_size=3))

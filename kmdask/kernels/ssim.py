@@ -24,7 +24,7 @@ GRAIN = 36
 ROUNDING = 1.5 * 2.0 ** (52 - GRAIN)
 """Added and taken away again, it rounds a small number to so many bits."""
 
-COLUMNS = 512
+COLUMNS = 2048
 """Columns that are worked on at once: what is kept of them stays in the cache."""
 
 SUMS = 5
