@@ -239,7 +239,7 @@ def _writeable(cover: seeding.Cover) -> seeding.Cover:
     return seeding.Cover(*(np.require(part, requirements="W") for part in cover))
 
 
-def _potential(X: Rows, weights: Floats, cover: seeding.Cover) -> Floats:  # noqa: ARG001  as `tasks` calls
+def _potential(_rows: Rows, _weights: Floats, cover: seeding.Cover) -> Floats:
     return np.array([cover.potential.sum()])
 
 

@@ -8,9 +8,18 @@ arrays in one would.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Value: TypeAlias = np.floating[Any]
+Values: TypeAlias = npt.NDArray[Value]
+"""Of float32 or float64."""
+Mask: TypeAlias = npt.NDArray[np.uint8]
+"""What is valid; of shape (0, 0) if all is."""
 
 SIDE = 7
 """Rows and columns of a window."""
@@ -36,7 +45,7 @@ def add_similarities(
     first: npt.NDArray[np.generic],
     second: npt.NDArray[np.generic],
     entries: npt.NDArray[np.generic],
-    valid: npt.NDArray[np.uint8],
+    valid: Mask,
     offset: np.float32 | np.float64,
     exact: bool,  # noqa: FBT001  numba takes no keyword-only arguments
     c1: float,
@@ -83,7 +92,7 @@ def add_similarities(
     for left in range(0, width - SIDE + 1, COLUMNS - SIDE + 1):
         n = min(COLUMNS, width - left)
         for band in range(bands):
-            _clear(rows, columns, similar)
+            rows[:], columns[:], similar[:] = 0, 0, 0
             for y in range(height):
                 at = y % (SIDE + 1)
                 a, b, seen = rows[0, at], rows[1, at], rows[2, at]
@@ -106,26 +115,20 @@ def add_similarities(
                         seen[x] = type(offset)(there[x] != 0)
                         a[x] = a[x] if there[x] else type(offset)(0)
                         b[x] = b[x] if there[x] else type(offset)(0)
-                _add_columns(rows, columns, y, n, masked, exact)
+                if exact:
+                    _carry_columns(rows, columns, y, n, valid)
+                else:
+                    _sum_columns(rows, columns, y, n, valid)
                 if y >= SIDE - 1:
                     wide = n - SIDE + 1
-                    found = _add_windows(columns, similar, wide, masked, shift, c1, c2)
+                    found = _add_windows(columns, similar, wide, valid, shift, c1, c2)
                     windows += found if band == 0 else 0
             totals[band] += _total(similar)
     return windows
 
 
 @njit(nogil=True, cache=True)
-def _clear(rows, columns, similar):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    for values in (rows.reshape(-1), columns.reshape(-1)):
-        for i in range(values.size):
-            values[i] = 0
-    for x in range(similar.size):
-        similar[x] = 0
-
-
-@njit(nogil=True, cache=True)
-def _total(similar):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _total(similar: Floats) -> np.int64:
     total = np.int64(0)
     for x in range(similar.size):
         total += np.int64(similar[x] * 2.0**GRAIN)
@@ -133,17 +136,8 @@ def _total(similar):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @njit(nogil=True, cache=True)
-def _add_columns(rows, columns, y, n, masked, exact):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Sum the last rows down the columns: of the values, their squares and products, and `seen`."""
-    if not exact:
-        for what in range(SUMS):
-            total = columns[what]
-            for x in range(n):
-                total[x] = 0
-        # The oldest first, wherever that is: all windows are summed in the same order.
-        for age in range(2, SIDE + 2):
-            _add_row(rows, (y + age) % (SIDE + 1), columns, n, masked)
-        return
+def _carry_columns(rows: Values, columns: Values, y: int, n: int, valid: Mask) -> None:
+    """Bring sums down the columns to the next row: of the values, squares, products, and `seen`."""
     at, left = y % (SIDE + 1), (y + 1) % (SIDE + 1)
     a, b, seen = rows[0, at], rows[1, at], rows[2, at]
     a0, b0, seen0 = rows[0, left], rows[1, left], rows[2, left]
@@ -159,14 +153,23 @@ def _add_columns(rows, columns, y, n, masked, exact):  # type: ignore[no-untyped
     total = columns[3]
     for x in range(n):
         total[x] += a[x] * b[x] - a0[x] * b0[x]
-    if masked:
+    if valid.size:
         total = columns[4]
         for x in range(n):
             total[x] += seen[x] - seen0[x]
 
 
 @njit(nogil=True, cache=True)
-def _add_row(rows, at, columns, n, masked):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _sum_columns(rows: Values, columns: Values, y: int, n: int, valid: Mask) -> None:
+    """Add up the last rows anew."""
+    columns[:] = 0
+    # The oldest first, wherever that is: all windows are summed in the same order.
+    for age in range(2, SIDE + 2):
+        _add_row(rows, (y + age) % (SIDE + 1), columns, n, valid)
+
+
+@njit(nogil=True, cache=True)
+def _add_row(rows: Values, at: int, columns: Values, n: int, valid: Mask) -> None:
     a, b, seen = rows[0, at], rows[1, at], rows[2, at]
     total = columns[0]
     for x in range(n):
@@ -180,17 +183,19 @@ def _add_row(rows, at, columns, n, masked):  # type: ignore[no-untyped-def]  # n
     total = columns[3]
     for x in range(n):
         total[x] += a[x] * b[x]
-    if masked:
+    if valid.size:
         total = columns[4]
         for x in range(n):
             total[x] += seen[x]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _add_windows(columns, similar, n, masked, shift, c1, c2):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _add_windows(
+    columns: Values, similar: Floats, n: int, valid: Mask, shift: float, c1: float, c2: float
+) -> int:
     """Sum along the row; add up the windows that end with it, and return how many they are."""
     a, b, squares, products, seen = columns[0], columns[1], columns[2], columns[3], columns[4]
-    if not masked:
+    if not valid.size:
         for x in range(n):
             sums = _along(a, x), _along(b, x), _along(squares, x), _along(products, x)
             similar[x] += _similarity(*sums, shift, c1, c2)
@@ -206,21 +211,25 @@ def _add_windows(columns, similar, n, masked, shift, c1, c2):  # type: ignore[no
 
 
 @njit(nogil=True, cache=True)
-def _along(sums, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    return (
+def _along(sums: Values, x: int) -> Value:
+    total: Value = (
         sums[x] + sums[x + 1] + sums[x + 2] + sums[x + 3]
         + sums[x + 4] + sums[x + 5] + sums[x + 6]
     )  # fmt: skip
+    return total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _similarity(first, second, squared, mixed, shift, c1, c2):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    a, b = np.float64(first), np.float64(second)
+def _similarity(
+    first: Value, second: Value, squared: Value, mixed: Value, shift: float, c1: float, c2: float
+) -> float:
+    a: float = np.float64(first)
+    b: float = np.float64(second)
     covariance = WINDOW * np.float64(mixed) - a * b
     variances = WINDOW * np.float64(squared) - (a * a + b * b)
     # The means are those of the values as they are.
     a, b = a + shift, b + shift
-    similar = (2 * (a * b) + c1) * (2 * covariance + c2)
+    similar: float = (2 * (a * b) + c1) * (2 * covariance + c2)
     similar /= (a * a + b * b + c1) * (variances + c2)
     # Beyond these by rounding alone, or no number, where values are large beside the constants.
     similar = similar if similar > -1 else -1.0
