@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import pickle
+import time
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from kmdask import (
     chunks,
     open_raster,
 )
+from kmdask.writing.receipts import Receipts
 
 DTYPES = {"bool": "uint8", "uint8": "uint8", "int8": "int8", "uint16": "uint16", "int16": "int16"}
 DTYPES |= {"uint32": "uint32", "float16": "float32", "float32": "float32", "float64": "float64"}
@@ -185,6 +189,31 @@ def test_python_objects_are_never_loaded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[{}]], object), allow_pickle=True)
     with pytest.raises(UnsupportedImageError, match=r"a\.npy.*objects"):
         open_raster(tmp_path / "a.npy")
+
+
+def test_npy_headers_are_parsed_by_one_thread_at_a_time(tmp_path, monkeypatch):
+    # Up to 3.12 Python's parser keeps how deep it is for all threads in one place.
+    parse, parsing, others = ast.literal_eval, [], []
+
+    def watched(text):
+        others.extend(parsing)
+        parsing.append(text)
+        time.sleep(0.001)  # lets another thread in
+        parsing.pop()
+        return parse(text)
+
+    def negative(block, **_):
+        return -block
+
+    monkeypatch.setattr(ast, "literal_eval", watched)
+    (tmp_path / "receipts").mkdir()
+    source = open_raster(write_npy(tmp_path / "a", values((40, 50), "uint16")))
+    pixels = da.ones((64, 1), chunks=1)
+    for _ in "kept", "loaded":
+        receipts = Receipts.found(tmp_path / "receipts")
+        kept = receipts.map_blocks(negative, pixels, "test", meta=pixels)
+        dask.compute(kept, [source.pixels] * 8, scheduler="threads", num_workers=4)
+    assert not others
 
 
 def test_a_truncated_npy(tmp_path):

@@ -320,8 +320,11 @@ def test_hosts_of_their_own(tmp_path, cluster, source, expected):
     for address, worker in seen.items():
         assert set(worker["cards"]) == {"lo", "eth0"}, "a namespace without other cards"
         assert f"//{worker['cards']['eth0']}:" in address
-        # Each has read pixels, counted them and written some of the output.
-        assert {"count", "encode", "write-zarr", "write-tiles"} <= set(worker["ran"])
+        # Each has read pixels, counted them and written some of the output: of which kind, of the
+        # few that a small image has, is as the scheduler sees fit.
+        assert {"count", "encode"} <= set(worker["ran"])
+        assert {"write-zarr", "write-tiles"} & set(worker["ran"])
+    assert {"write-zarr", "write-tiles"} <= set().union(*(w["ran"] for w in seen.values()))
 
 
 def test_the_host_of_a_worker_is_lost(tmp_path, cluster, source, expected):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kmdask import npy
 from kmdask.chunks import TILE
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.georef import Georef
@@ -34,9 +34,6 @@ ERRORS = (
 )
 """What NumPy raises on damaged files: their header is a piece of Python."""
 
-_parsing = threading.Lock()
-"""Python 3.11 now and then fails to parse literals in two threads at once (its issue 106905)."""
-
 
 @dataclass(frozen=True)
 class NpySource:
@@ -61,7 +58,7 @@ class NpySource:
         """Describe the array at a path; `name` is what to call it in messages."""
         name = name or path
         try:
-            array = _mapped(path)
+            array = npy.load(path, mmap_mode="r")
         except ERRORS as error:
             if "object" in str(error).lower():
                 reason = "it holds Python objects, which are code to run and no pixels"
@@ -101,8 +98,8 @@ class NpySource:
     def read(self, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Read a window of shape (y, x, sample)."""
         try:
-            window = np.array(_mapped(self.location)[self.layout.selection(rows, columns)])
-            return self.layout.arrange(window)
+            stored = npy.load(self.location, mmap_mode="r")
+            return self.layout.arrange(np.array(stored[self.layout.selection(rows, columns)]))
         except ERRORS as error:
             raise SourceError.within(self.path, rows, columns, error) from None
 
@@ -112,9 +109,3 @@ class NpySource:
         for top in range(0, height, TILE):
             rows, columns = slice(top, min(top + TILE, height)), slice(0, width)
             yield rows, columns, self.read(rows, columns)
-
-
-def _mapped(path: str) -> npt.NDArray[Any]:
-    with _parsing:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array

@@ -19,7 +19,7 @@ import numpy as np
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
-from kmdask import storage
+from kmdask import npy, storage
 from kmdask.errors import OutputError, writing
 from kmdask.graphs import block_names
 
@@ -140,8 +140,7 @@ def _load(path: Place) -> npt.NDArray[Any]:
             f"what is left of the run that was cut off is damaged, at {str(path)!r}, and is "
             "removed: run again, which begins at the beginning"
         )
-    array: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    return array
+    return npy.load(io.BytesIO(content))
 
 
 def _checksum(content: bytes | memoryview) -> bytes:
