@@ -98,7 +98,7 @@ class Steps:
         """Assign rows to their nearest centres and sum up, as `step` does."""
         centers = np.array(centers, np.float64, order="C")
         self._centers.append(centers)
-        ways = np.stack([np.linalg.norm(centers - then, axis=1) for then in self._centers])
+        ways = np.linalg.norm(centers - np.stack(self._centers), axis=2)
 
         def resettle(part: tuple[Rows, Floats], memory: Memory) -> None:
             bounds.resettle(*part, centers, ways, self._taken, memory)

@@ -10,12 +10,14 @@ fine cells. On all colours it then has few steps left, or some tens at k=256.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
 import numpy as np
 from dask.delayed import delayed
 
+from kmdask.chunks import ceil_div
 from kmdask.fitting.lloyd import frozen, lloyd
 from kmdask.fitting.plus_plus import plus_plus, plus_plus_after
 from kmdask.graphs import block_names
@@ -33,6 +35,9 @@ FINE = 1 << 18
 
 STARTS = 32
 """Runs of which the best is taken."""
+
+TASKS = 8
+"""Into how many the runs go at most: handing one out takes longer than a run on few colours."""
 
 CELL_STARTS = 4
 """Runs where the colours are cells already: joining these, which have many features, loses more
@@ -86,6 +91,16 @@ class Cells(NamedTuple):
     """The pixels of each, of shape (cells,)."""
 
 
+class Run(NamedTuple):
+    """What came of one start."""
+
+    inertia: float
+    centers: npt.NDArray[np.float64]
+
+
+_inertia = attrgetter("inertia")
+
+
 def best_start(
     features: da.Array,
     counts: da.Array,
@@ -127,9 +142,12 @@ def best_start(
     names = block_names("bin", token, 2)
     fine = delayed(bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
     coarse = delayed(bin_cells, pure=True)(fine, plan.coarse, dask_key_name=names[1])
+    seeds = [[seed, i] for i in range(plan.starts)]
+    size = ceil_div(len(seeds), TASKS)
+    batches = [seeds[i : i + size] for i in range(0, len(seeds), size)]
     runs = [
-        delayed(_run, pure=True)(coarse, k, [seed, i], plan.rough, held, dask_key_name=name)
-        for i, name in enumerate(block_names("seed", token, plan.starts))
+        delayed(_best_run, pure=True)(coarse, k, batch, plan.rough, held, dask_key_name=name)
+        for batch, name in zip(batches, block_names("seed", token, len(batches)), strict=True)
     ]
     (name,) = block_names("best-start", token, 1)
     refined = delayed(_refine_best, pure=True)(runs, fine, plan.tol, len(held), dask_key_name=name)
@@ -197,16 +215,20 @@ def bin_blocks(
     return bin_cells(Cells(np.concatenate(codes), np.concatenate(features), weights), limit)
 
 
-def _run(
-    cells: Cells, k: int, seed: list[int], tol: float, held: npt.NDArray[np.float64]
-) -> tuple[float, npt.NDArray[np.float64]]:
+def _best_run(
+    cells: Cells, k: int, seeds: list[list[int]], tol: float, held: npt.NDArray[np.float64]
+) -> Run:
+    return min((_run(cells, k, seed, tol, held) for seed in seeds), key=_inertia)
+
+
+def _run(cells: Cells, k: int, seed: list[int], tol: float, held: npt.NDArray[np.float64]) -> Run:
     (_, means, weights), rng = cells, np.random.default_rng(seed)
     if len(held):
         start = plus_plus_after(means, weights, held, k, rng)
     else:
         start = plus_plus(means, weights, k, rng)
     centers, inertia, _ = lloyd(means, weights, start, max_iter=MAX_ITER, tol=tol, held=len(held))
-    return inertia, centers
+    return Run(inertia, centers)
 
 
 def _grow(
@@ -216,8 +238,6 @@ def _grow(
     return plus_plus_after(cells.means, cells.weights, centers, k, rng)
 
 
-def _refine_best(
-    runs: list[tuple[float, npt.NDArray[np.float64]]], cells: Cells, tol: float, held: int
-) -> npt.NDArray[np.float64]:
-    (_, means, weights), (_, centers) = cells, min(runs, key=lambda run: run[0])
+def _refine_best(runs: list[Run], cells: Cells, tol: float, held: int) -> npt.NDArray[np.float64]:
+    (_, means, weights), (_, centers) = cells, min(runs, key=_inertia)
     return lloyd(means, weights, centers, max_iter=MAX_ITER, tol=tol, held=held)[0]
