@@ -3,7 +3,8 @@
 Builds the scene, then in turn, for some rounds, runs every contestant that is installed with every
 k: a pass that only decodes, the least there is; kmdask with less and more to write; the peers. Each
 is a process of its own, timed from outside with everything it imports, and each finds the
-source in the system's cache, so that the disk is not what is measured. Contestants that do not
+source in the system's cache and memory that was just in use, so that neither the disk nor the host
+of a virtual machine is what is measured. Contestants that do not
 take so large a scene get the middle of it, and decoding and kmdask the same for comparison.
 
 Ratios are taken round by round, and medians count. What each wrote is compared with the source in
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from contestants import BASE, CONTESTANTS, DECODE, Contestant
 from machine import machine, versions
-from processes import FailedError, Run, run, warm, written
+from processes import FailedError, Run, folder_of_outputs, run, warm, written
 from sizes import SIZES
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SIDE = 4096
 """Of the part for contestants that do not take all of the scene."""
+
+WARM, WARM_A_PIXEL = 1 << 30, 5
+"""Bytes of memory that are touched before a run: as many as most of them take, with what they
+write."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class Scene:
     others: dict[str, Path] = field(default_factory=dict)
 
     def file(self, ending: str) -> Path:
-        """The file with that ending, or else the one there is."""
-        return self.others.get(ending, self.path)
+        """The file with that ending, or else the one there is, ready to be read."""
+        return warm(self.others.get(ending, self.path), WARM + WARM_A_PIXEL * self.pixels)
 
 
 @dataclass
@@ -112,7 +117,7 @@ def take_turn(entry: Entry, number: int, limit: float, work: Path) -> None:
     source = entry.scene.file(entry.contestant.reads)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         out = Path(folder) / f"out{entry.contestant.ending}"
-        entry.runs.append(run(entry.contestant.command(warm(source), out, entry.k), limit=limit))
+        entry.runs.append(run(entry.contestant.command(source, out, entry.k), limit=limit))
         if number == 0 and entry.contestant.ending:
             entry.found["bytes"] = written(Path(folder))
             entry.found |= compare(entry.scene.path, out)
@@ -254,7 +259,7 @@ def main() -> None:
     chosen = [each for each in CONTESTANTS if any(word in each.name.lower() for word in words)]
     args.work.mkdir(parents=True, exist_ok=True)
     path = args.scene or made(args.work / f"scene-{args.size}.tif", "--size", args.size)
-    out = Path(tempfile.mkdtemp(dir=args.work))
+    out = folder_of_outputs(args.work)
     try:
         compile_kernels(path, out)
         listed = entries(chosen, prepared(path, out), args.k)

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigapixel import compile_kernels, made, pixels_of
-from processes import Run, run, warm
+from gigapixel import WARM, WARM_A_PIXEL, compile_kernels, made, pixels_of
+from processes import Run, folder_of_outputs, run, warm
 from sizes import SIZES
 from timing import save
 
@@ -92,13 +92,13 @@ def along_workers(cores: int, base: Path) -> list[Point]:
 
 def measure(points: Sequence[Point], rounds: int, out: Path) -> list[dict[str, Any]]:
     """Compress all of them in turn."""
-    bundle = out / "out.kmdask"
     for number in range(rounds):
         for point in points:
-            warm(point.reads)
+            bundle = Path(tempfile.mkdtemp(dir=out)) / "out.kmdask"
+            warm(point.reads, WARM + WARM_A_PIXEL * pixels_of(point.source))
             compress = [sys.executable, "-m", "kmdask", "compress", str(point.source), str(bundle)]
             point.runs.append(run([*compress, "-k", str(point.k), "--quiet", *point.options]))
-            shutil.rmtree(bundle)
+            shutil.rmtree(bundle.parent)
             done = f"{point.axis} {point.value:,}: {point.runs[-1].seconds:.1f} s"
             print(f"round {number + 1}: {done}", file=sys.stderr, flush=True)
     return [
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result here as well")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    out = Path(tempfile.mkdtemp(dir=args.work))
+    out = folder_of_outputs(args.work)
     try:
         smaller = [each for each in STEPS if math.prod(SIZES[each]) < math.prod(SIZES[args.size])]
         scenes = [args.scene] if args.scene else built([*smaller, args.size], args.work)

@@ -9,22 +9,27 @@ they share count for each. A process begins with what the one that started it he
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 EVERY = 0.1
 """Seconds between two looks at a command's processes."""
+
+TOUCH = "import numpy, sys; numpy.ones(int(sys.argv[1]), numpy.uint8)"
+"""What writes to so many bytes of memory, in a process that ends then."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,31 @@ def _held(pid: int) -> int:
         return 0
 
 
-def warm(path: Path) -> Path:
-    """Read a file through, so that every run finds it in the system's cache."""
+def warm(path: Path, memory: int) -> Path:
+    """Read a file through, so that every run finds it in the system's cache, and touch memory.
+
+    A virtual machine gives its host back what it has not used for some seconds. To have it again
+    takes ten times as long as to clear it, and it would be the host that is measured.
+    """
     with path.open("rb") as file:
         while file.read(1 << 24):
             pass
+    size = min(memory, psutil.virtual_memory().available // 2)
+    subprocess.run([sys.executable, "-c", TOUCH, str(size)], check=True)
     return path
+
+
+def folder_of_outputs(work: Path) -> Path:
+    """Make a temporary folder in which one run does not pay for the files that others had there.
+
+    ext4 gives no inode out again within a minute: looking past those of thousands of files that
+    were removed just before takes seconds. In a folder with the attribute T the folders inside are
+    spread over the disk; where there is no such attribute nothing is changed.
+    """
+    folder = Path(tempfile.mkdtemp(dir=work))
+    if chattr := shutil.which("chattr"):
+        subprocess.run([chattr, "+T", str(folder)], check=False, capture_output=True)
+    return folder
 
 
 def written(path: Path) -> int:

@@ -21,6 +21,9 @@ FARTHEST = 3 * 255.0**2
 SAFE = 1e-12
 """Share of a squared distance, with what is added to it, that rounding cannot reach."""
 
+PART = 1 << 12
+"""Codes of a part of a table that is looked through at once."""
+
 CELL_BITS = 9
 """Colours whose codes differ in these low bits only share a cell of 8 values a band."""
 
@@ -98,19 +101,27 @@ def drain(
     table: npt.NDArray[np.integer],
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[Any]]:
     """Take the codes and counts out of a table, and leave it all zeros."""
+    # Most parts of a table have no colour in them, and are read once.
+    parts = np.zeros(table.size // PART, np.int64)
+    for part in range(parts.size):
+        n = 0
+        for code in range(part * PART, (part + 1) * PART):
+            n += table[code] != 0
+        parts[part] = n
+    n = parts.sum()
+    # One row more: a code without a colour is written too, where the next one will be.
+    codes = np.empty(n + 1, np.uint32)
+    counts = np.empty(n + 1, table.dtype)
     n = 0
-    for code in range(table.size):
-        n += table[code] != 0
-    codes = np.empty(n, np.uint32)
-    counts = np.empty(n, table.dtype)
-    n = 0
-    for code in range(table.size):
-        if table[code]:
-            codes[n] = code
-            counts[n] = table[code]
-            table[code] = 0
-            n += 1
-    return codes, counts
+    for part in range(parts.size):
+        if parts[part]:
+            start = part * PART
+            for code in range(start, start + PART):
+                codes[n] = code
+                counts[n] = table[code]
+                n += table[code] != 0
+            table[start : start + PART] = 0
+    return codes[:n], counts[:n]
 
 
 @njit(nogil=True, cache=True)
