@@ -236,6 +236,7 @@ def read_arrays(bundle: Place) -> tuple[Any, Palette, Header]:
     """
     if not _has_image(bundle):
         what = f"there is no {IMAGE} in it" if bundle.is_dir() else "it does not exist"
+        what = "it is a file" if storage.is_file(bundle) else what
         msg = f"{str(bundle)!r} is no kmdask bundle: {what}; give what kmdask compress wrote"
         raise BundleError(msg)
     with _damage_named(bundle):
