@@ -60,7 +60,11 @@ def test_a_bucket_that_takes_nothing(monkeypatch):
 def test_before_the_work(tmp_path, monkeypatch, scene, write_raster, arguments):
     monkeypatch.chdir(tmp_path)
     write_raster(tmp_path / "a.tif", scene(20, 30))
-    monkeypatch.setattr(RasterioSource, "read", lambda *_: pytest.fail("reads the image"))
+
+    def refuse(*_):
+        raise AssertionError("reads the image")
+
+    monkeypatch.setattr(RasterioSource, "read", refuse)
     done = CliRunner().invoke(main, arguments)
     assert (done.exit_code, done.stdout) == (1, "")
     assert f"cannot write '{CLOSED}/x." in done.stderr
