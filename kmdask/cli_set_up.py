@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
 
+class Plain(logging.Formatter):
+    """What is logged as a sentence, as click shows errors; loggers are for those who ask more."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the sentence."""
+        return f"{record.levelname.capitalize()}: {super().format(record)}"
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Show what kmdask says against a request in one line, without a traceback."""
@@ -32,7 +40,10 @@ def set_up(*, quiet: bool, verbose: int) -> Progress:
     from kmdask import progress
 
     level = LEVELS[-1 if quiet else min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    named = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(named if verbose else Plain())
+    logging.basicConfig(level=level, handlers=[handler])
     if not verbose:
         # What a failed task logs on its worker is told once already, by the error.
         for name in ("distributed", "distributed.client"):

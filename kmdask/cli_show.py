@@ -33,7 +33,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         + _judged(report),
         "size": f"{size_told(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
         "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
-        + (f", {report.ratio_source:.2f} x than the source" if report.sizes["source"] else ""),
+        + (f", {report.ratio_source:.2f} x than the source" if report.ratio_source else ""),
         "time": ", ".join(f"{name} {took:.1f} s" for name, took in report.seconds.items()),
         "palette": " ".join(image.colormap.hex[:8]) + (" ..." if len(image.palette) > 8 else ""),
         "bundle": str(image.path),

@@ -29,6 +29,7 @@ __all__ = [
     "SourceError",
     "SourceNotFoundError",
     "UnsupportedImageError",
+    "how_to_install",
     "on_worker",
     "writing",
 ]
@@ -116,6 +117,17 @@ class PaletteError(KmdaskError, ValueError):
 
 class ClusterError(KmdaskError, ConnectionError):
     """The Dask cluster cannot be reached or was lost."""
+
+
+def how_to_install(extra: str) -> str:
+    """Say how an extra of kmdask is installed, in the words of the README.
+
+    Examples
+    --------
+    >>> how_to_install("s3")
+    'run pip install ".[s3]" in the directory of kmdask'
+    """
+    return f'run pip install ".[{extra}]" in the directory of kmdask'
 
 
 def on_worker() -> str:

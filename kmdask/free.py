@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmdask import storage
 from kmdask.errors import OutputError, OutputExistsError, ParameterError, writing
 from kmdask.places import is_url, output_place, place
 
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def check_free(path: Place, *, overwrite: bool) -> None:
-    """Raise an `OutputError` if a file cannot be there: its folder is not, or something else is."""
+    """Raise an `OutputError` if a file cannot be there.
+
+    Its folder is not there or cannot be written to, or something else is in its place.
+    """
     with writing(path):
         there, folder = path.exists(), path.is_dir()
         lost = isinstance(path, Path) and not path.parent.is_dir()
@@ -24,6 +30,28 @@ def check_free(path: Place, *, overwrite: bool) -> None:
     if there and (folder or not overwrite):
         advice = "" if folder else ", or overwrite=True (--overwrite)"
         raise OutputExistsError(f"{str(path)!r} exists already; give another{advice}")
+    check_writable(path)
+
+
+def check_writable(path: Place) -> None:
+    """Raise an `OutputError` if nothing can be written beside a path; what is at it stays.
+
+    Nothing else tells: rights say little of network shares, full disks and buckets.
+
+    Examples
+    --------
+    >>> from kmdask.places import place
+    >>> check_writable(place("memory://rates/a.csv"))
+    >>> storage.names(place("memory://rates"))
+    set()
+    """
+    with writing(path):
+        if isinstance(path, Path):
+            with tempfile.TemporaryFile(dir=path.parent):
+                return
+        probe = path.with_name(f".{path.name}.probe-{uuid.uuid4().hex}")
+        storage.write_file(probe, b"kmdask")
+        storage.remove(probe)
 
 
 def check_files(
@@ -46,6 +74,8 @@ def check_files(
         If two are the same, or one is what is read.
     OutputExistsError
         If there is something that is not to be replaced.
+    OutputError
+        If a file cannot be written there.
     """
     named = isinstance(source, str | os.PathLike)
     taken = [place(source)] if named and not is_url(os.fspath(source)) else []

@@ -13,6 +13,7 @@ from kmdask.choosing import check_entries, fit_asked
 from kmdask.counted import count
 from kmdask.display import choose_display
 from kmdask.errors import ParameterError, writing
+from kmdask.free import check_writable
 from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
@@ -126,6 +127,7 @@ def fit(
     if target is not None:
         with writing(target):
             publish.check_free(target, FILE, overwrite=overwrite)
+        check_writable(target)
     with (
         _scratch(target) as scratch,
         opened(

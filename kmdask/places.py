@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kmdask.errors import ParameterError
+from kmdask.errors import ParameterError, how_to_install
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -26,7 +26,16 @@ Place: TypeAlias = "Path | UPath"
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az"}
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gs",
+    "gcs": "gs",
+    "az": "az",
+    "abfs": "az",
+    "http": "http",
+    "https": "http",
+}
 """The extra of kmdask that brings the file system of a protocol."""
 
 READ_ONLY = frozenset({"http", "https"})
@@ -101,7 +110,7 @@ def place(path: str | os.PathLike[str] | UPath) -> Place:
         found.fs  # noqa: B018  imports the file system
     except ImportError as error:
         extra = EXTRAS.get(protocol)
-        advice = f'pip install "kmdask[{extra}]"' if extra else f"install it: {error}"
+        advice = how_to_install(extra) if extra else f"install it: {error}"
         msg = f"{name!r} needs a package that is not installed, here or on a worker; {advice}"
         raise ParameterError(msg) from error
     except Exception as error:

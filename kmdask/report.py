@@ -129,9 +129,9 @@ class Report:
         return None if self.band_max_error is None else max(self.band_max_error)
 
     @property
-    def ratio_source(self) -> float:
-        """How many times smaller ``image.zarr`` is than the source; 0 if its size is unknown."""
-        return self.sizes["source"] / self.sizes["zarr"]
+    def ratio_source(self) -> float | None:
+        """How many times smaller ``image.zarr`` is than the source; None if its size is unknown."""
+        return self.sizes["source"] / self.sizes["zarr"] or None
 
     @property
     def ratio_raw(self) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kmdask.errors import ParameterError, on_worker
+from kmdask.errors import ParameterError, how_to_install, on_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -153,8 +153,8 @@ def check_codec(name: str) -> None:
             import pillow_jxl  # noqa: F401  Pillow knows JPEG XL from then on
         except ImportError as error:
             msg = (
-                f"against='jxl' needs a package that is not installed{on_worker()}; run pip "
-                'install "kmdask[codecs]", or leave jxl out'
+                f"against='jxl' needs a package that is not installed{on_worker()}; "
+                f"{how_to_install('codecs')}, or leave jxl out"
             )
             raise ParameterError(msg) from error
     elif name in {"avif", "webp"} and not features.check(name):

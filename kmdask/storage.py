@@ -20,7 +20,7 @@ from kmdask.errors import KmdaskError
 from kmdask.places import is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from kmdask.places import Place
 
@@ -133,23 +133,31 @@ def upload(source: Path, place: Place) -> None:
             place.fs.put_file(str(source), place.path)
 
 
-def download(place: Place, folder: Path) -> None:
-    """Copy a folder with all that is in it to a new one of this machine."""
-    if isinstance(place, Path):
-        shutil.copytree(place, folder)
-        return
-    with reaching(place):
-        found = sorted(files(place))
-        for name in found:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        place.fs.get([f"{place.path}/{name}" for name in found], [str(folder / n) for n in found])
-
-
 def read_file(path: Place) -> bytes:
     """Read a small file whole; raise an `OSError` if that cannot be done."""
     with reaching(path):
         content: bytes = path.read_bytes()
         return content
+
+
+def read_files(folder: Place, names: Sequence[str]) -> dict[str, bytes]:
+    """Read small files of a folder whole; raise an `OSError` if one of them cannot be.
+
+    Examples
+    --------
+    >>> from kmdask.places import place
+    >>> folder = place("memory://level")
+    >>> write_files(folder, {"0_0.png": b"...", "1_0.png": b"......"})
+    9
+    >>> read_files(folder, ["1_0.png", "0_0.png"])
+    {'1_0.png': b'......', '0_0.png': b'...'}
+    """
+    if isinstance(folder, Path):
+        return {name: read_file(folder / name) for name in names}
+    with reaching(folder):
+        paths = {name: f"{folder.path}/{name}" for name in names}
+        found = folder.fs.cat(list(paths.values()), batch_size=TOGETHER)
+        return {name: found[path] for name, path in paths.items()}
 
 
 def read_start(path: Place, size: int) -> bytes:

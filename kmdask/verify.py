@@ -26,6 +26,7 @@ from kmdask.reading.zarr_groups import DECODING_ERRORS
 from kmdask.stages import Stages
 from kmdask.writing import store
 from kmdask.writing.digests import digest_of, is_signed
+from kmdask.writing.whole import whole_store
 
 if TYPE_CHECKING:
     import os
@@ -178,9 +179,9 @@ def _index_problems(image: CompressedImage, run: Any) -> set[Problem]:
     """Decode all indices, and compare how often each occurs with the report."""
     height, width, _ = image.shape
     entries = len(image.palette) + (image.nodata is not None)
-    path = image.path / store.IMAGE / store.INDICES
     boxes = [_Box(*firsts) for firsts in product(_starts(height), _starts(width))]
-    found, counts = _gathered(run, [delayed(_check_chunks)(path, box, entries) for box in boxes])
+    tasks = [delayed(_check_chunks)(image.path, box, entries) for box in boxes]
+    found, counts = _gathered(run, tasks)
     if found:
         return found
     report = image.report
@@ -196,19 +197,17 @@ def _starts(size: int) -> list[range]:
 
 
 def _check_chunks(
-    path: Place, box: _Box, entries: int
+    bundle: Place, box: _Box, entries: int
 ) -> tuple[set[Problem], npt.NDArray[np.int64]]:
     """Decode chunks; count their entries, those beyond the palette last."""
     problems, counts = set(), np.zeros(entries + 1, np.int64)
-    array: Any = zarr.open_array(places.zarr_store(path), mode="r")
+    array: Any = zarr.open_array(whole_store(bundle, INDICES), mode="r")
     for top, left in product(box.rows, box.columns):
-        name = f"{top // CHUNK}/{left // CHUNK}"
-        part = f"{INDICES}/{name}"
+        part = f"{INDICES}/{top // CHUNK}/{left // CHUNK}"
         try:
-            if not (path / name).exists():
-                problems.add(Problem(part, "is missing"))
-                continue
             block = np.asarray(array[top : top + CHUNK, left : left + CHUNK])
+        except BundleError:
+            problems.add(Problem(part, "is missing"))
         except DECODING_ERRORS as error:
             problems.add(Problem(part, f"is damaged: {error}"))
         else:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmdask import storage
-from kmdask.errors import ParameterError, writing
+from kmdask.errors import ParameterError
+from kmdask.free import check_writable
 from kmdask.writing.publish import Kind, check_free, publishing
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ def performance_report(
     out = Path(path).absolute()
     _check(out, apart)
     check_free(out, REPORT, overwrite=overwrite)
-    with writing(out), tempfile.TemporaryFile(dir=out.parent):
-        pass
+    check_writable(out)
     import distributed
 
     # By the page itself, for a browser may have no network where a cluster has none.

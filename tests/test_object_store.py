@@ -111,6 +111,21 @@ class Stopwatch:
 # All goes well
 
 
+def test_a_chunk_is_one_request_and_none_is_an_error(out, local, store):
+    bundle = places.place(out)
+    storage.upload(local.path, bundle)
+    image = kmdask.open(out)
+    store.fail()
+    image.indices.compute(scheduler="threads")
+    asked = Counter(
+        (entry["method"], entry["path"].partition("/indices/")[2]) for entry in store.log()
+    )
+    assert asked == {("GET", "0/0"): 1, ("GET", "0/1"): 1}
+    storage.remove(bundle / "image.zarr" / "indices" / "0" / "1")
+    with pytest.raises(kmdask.BundleError, match=r"'s3://.*image\.zarr/indices/0/1 is missing"):
+        image.indices.compute(scheduler="threads")
+
+
 def test_object_by_object_as_on_disk(out, source, local, client, store):
     result = kmdask.compress(source, out=out, client=client, **OPTIONS)
     log = [entry for entry in store.log() if entry["method"] == "PUT"]

@@ -343,3 +343,23 @@ def test_labels_of_points_that_are_close_are_left_out():
 def test_a_curve_that_does_not_bend_has_no_knee():
     legend = curve_of(lambda bits: 30 + 6 * bits, (2, 4, 8)).axes[0].get_legend()
     assert "the knee" not in [text.get_text() for text in legend.texts]
+
+
+def test_codecs_are_in_a_row_of_the_legend_below_that_of_palettes():
+    points = tuple(Point(k, k, 1.0, 30 + psnr, 1 + k, 8, sample_bytes=8 * k)
+                   for k, psnr in ((2, 0), (4, 9), (8, 10)))  # fmt: skip
+    rivals = tuple(
+        Rival(codec, quality, None, 10 + quality, 1.0, 20 + quality)
+        for codec in ("jpeg", "webp", "jxl", "avif")
+        for quality in (1, 5)
+    )
+    axes = fields(points=points, rivals=rivals).plot().axes[0]
+    rows = {
+        tuple(each.get_text() for each in legend.texts): legend.get_window_extent()
+        for legend in axes.findobj(mpl.legend.Legend)
+    }
+    lower, upper = rows["JPEG", "WebP", "JPEG XL", "AVIF"], rows["palette, as stored", "the knee"]
+    assert len(rows) == 2
+    assert (upper.x0, upper.height) == pytest.approx((lower.x0, lower.height))
+    # Both have a margin of half a line.
+    assert upper.y0 > lower.y0 + 0.7 * lower.height

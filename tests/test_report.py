@@ -61,6 +61,14 @@ def test_ratios():
     assert document["bits_per_pixel"] == 2
 
 
+def test_no_ratio_to_a_source_of_unknown_size():
+    # A window of a file, or an array.
+    report = replace(REPORT, sizes=REPORT.sizes | {"source": 0})
+    assert report.ratio_source is None
+    assert json.loads(report.to_json())["ratio_source"] is None
+    assert Report.from_json(report.to_json()) == report
+
+
 def test_versions_are_those_that_run():
     import dask
     import numpy as np

@@ -143,7 +143,7 @@ def test_refused(sweep, scene, options, told):
 
 def test_a_codec_that_is_not_installed(sweep, scene, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
-    with pytest.raises(ParameterError, match=r'pip install "kmdask\[codecs\]"'):
+    with pytest.raises(ParameterError, match=r'pip install "\.\[codecs\]" in'):
         sweep(scene(20, 30), (2,), against=("jxl",))
 
 

@@ -144,8 +144,14 @@ def test_indices_that_cannot_be_written(tmp_path):
 
 
 def test_what_is_no_bundle(tmp_path):
-    for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(BundleError, match="no kmdask bundle"):
+    file = tmp_path / "scene.tif"
+    file.touch()
+    for path, told in (
+        (tmp_path, "there is no image.zarr in it"),
+        (tmp_path / "missing", "it does not exist"),
+        (file, "it is a file"),
+    ):
+        with pytest.raises(BundleError, match=f"no kmdask bundle: {told}; give what"):
             read_image(path)
 
 

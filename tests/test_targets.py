@@ -297,7 +297,12 @@ def test_command_line(tmp_path, client, scene, write_raster, monkeypatch):
     monkeypatch.setattr("kmdask.choosing.KS", (2, 4))
     code, told = run("compress", source, "-k", "auto", "--no-tiles", "--overwrite")
     assert code == 0, told
-    code, told = run("compress", source, "--psnr", 25, "-k", 3)
-    assert (code, "Give one of" in told) == (2, True)
+    for options, got in (
+        (("--psnr", 25, "-k", 3), "-k and --psnr"),
+        (("--target-bpp", 2, "--max-bytes", 9, "-k", 3), "-k and --max-bytes and --target-bpp"),
+        ((), "none of them"),
+    ):
+        code, told = run("compress", source, *options)
+        assert (code, f"--palette, --target-bpp; got {got}." in " ".join(told.split())) == (2, True)
     code, told = run("compress", source, "-k", "lots")
     assert (code, "nor auto" in told) == (2, True)

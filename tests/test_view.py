@@ -7,9 +7,11 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import struct
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -17,10 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import forked
 import numpy as np
 import pytest
 from affine import Affine
 from browsing import browsing
+from bundles import contents
 from click.testing import CliRunner
 from PIL import Image
 from pyproj import CRS, Geod, Transformer
@@ -489,6 +493,42 @@ def test_the_command_exports(bundle, folder):
     assert ended.exit_code == 0, ended.output
     assert {path.name for path in out.iterdir()} >= {"index.html", "viewer.js", "compressed"}
     assert b"https://" not in (out / "index.html").read_bytes()
+
+
+def test_tiles_that_are_not_there(bundle, tmp_path):
+    copy = shutil.copytree(bundle.path, tmp_path / "copy.kmdask")
+    (copy / "tiles_files" / "11" / "1_0.png").unlink()
+
+    def export():
+        arguments = ["view", str(copy), "--no-original", "--export", str(tmp_path / "page"), "-q"]
+        return CliRunner().invoke(main, arguments)
+
+    done = export()
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: '{copy}' is damaged: a tile cannot be read: ")
+    assert f"'{copy}/tiles_files/11/1_0.png'; bring it back" in done.stderr
+    shutil.rmtree(copy / "tiles_files")
+    assert "no tiles to look at: there is no tiles_files/0/0_0.png in it" in export().stderr
+    with pytest.raises(kmdask.BundleError, match="no tiles to look at"):
+        kmdask.view(copy, original=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"copy.kmdask"}
+
+
+def test_every_tile_is_copied_and_an_output_that_cannot_be_written_is_named(bundle, folder):
+    out = kmdask.export_view(bundle, folder / "copied", original=False)
+    assert contents(out / "compressed") == contents(bundle.path / "tiles_files")
+    with pytest.raises(kmdask.OutputError, match=r"cannot write '.*index.html/page'"):
+        kmdask.export_view(bundle, out / "index.html" / "page", original=False)
+
+
+def test_a_warning_of_the_command_line_is_a_sentence(compress, tmp_path, scene):
+    image = compress(scene(20, 30), 2, tmp_path / "array.kmdask")
+    command = [sys.executable, "-m", "kmdask", "view", image.path, "--export", tmp_path / "page"]
+    told = forked.run(command).stderr
+    assert f"Warning: {tmp_path / 'page'} is without the original: " in told
+    assert "kmdask.viewing" not in told
+    named = forked.run([*command, "--overwrite", "-v"]).stderr
+    assert "WARNING kmdask.viewing.show: " in named
 
 
 def test_the_original_is_shown_as_the_bundle_is(compress, client, folder, write_raster, holes):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 APART = 22
 """Pixels between points of which both are labelled."""
 
+ROW = 0.048
+"""Height of a row of the legend, as a part of the axes'."""
+
 NAMES = {"jpeg": "JPEG", "webp": "WebP", "jxl": "JPEG XL", "avif": "AVIF", "png": "PNG"}
 
 
@@ -127,7 +130,7 @@ def _label(axes: Axes, table: Sweep, places: list[tuple[float, float]]) -> None:
     knee = next(i for i, point in enumerate(table.points) if point.k == table.knee.k)
     last = len(places) - 1
     if knee < last:  # else the curve has none
-        axes.plot(*places[knee], marker="o", ms=13, mfc="none", mec=ACCENT, mew=1.6, ls="none",
+        axes.plot(*places[knee], color=ACCENT, marker="o", ms=13, mfc="none", mew=1.6, ls="none",
                   zorder=5, clip_on=False, label="the knee")  # fmt: skip
     taken: list[Any] = []
     for i in (knee, last, *range(last)):
@@ -163,8 +166,22 @@ def _dress(axes: Axes, table: Sweep) -> None:
     measured = "as stored" if table.sample_pixels else "by the entropy of the indices"
     axes.set_xlabel(f"bits per pixel, {measured}", color=INK, fontsize=10)
     axes.set_ylabel("PSNR in dB", color=INK, fontsize=10)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.035), fontsize=9, frameon=False, ncols=4,
-                labelcolor=INK, handlelength=2, columnspacing=1.6, borderaxespad=0)  # fmt: skip
+    _explain(axes)
+
+
+def _explain(axes: Axes) -> None:
+    """Name palettes in one row, and other codecs in one below: a legend goes down its columns."""
+    lines: list[Any] = axes.get_legend_handles_labels()[0]
+    rows = [
+        [line for line in lines if (line.get_color() == ACCENT) == own] for own in (False, True)
+    ]
+    for place, row in enumerate(filter(None, rows)):
+        below = axes.get_legend()
+        if below is not None:
+            axes.add_artist(below)
+        axes.legend(handles=row, ncols=len(row), loc="lower left", fontsize=9, frameon=False,
+                    bbox_to_anchor=(-0.01, 1.035 + ROW * place), labelcolor=INK, handlelength=2,
+                    columnspacing=1.6, borderaxespad=0)  # fmt: skip
 
 
 def _head(sheet: Sheet, table: Sweep) -> None:

@@ -16,6 +16,7 @@ from kmdask.viewing.original import Original
 from kmdask.viewing.page import COMPRESSED, INDEX, ORIGINAL, OWN, page_files
 from kmdask.viewing.served import View
 from kmdask.writing import store
+from kmdask.writing.deepzoom import tile_names
 from kmdask.writing.publish import Kind, publishing
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def export_view(
     state = {"state": "none" if found is None else "ready", "reason": ""}
     with publishing(out, EXPORTED, overwrite=overwrite) as partial, writing(out):
         partial.mkdir(parents=True)
-        storage.download(image.path / store.TILES_FILES, partial / COMPRESSED)
+        _copy_tiles(image, partial / COMPRESSED)
         storage.write_files(partial, page_files(image, state))
         if found is not None:
             with tempfile.TemporaryDirectory(prefix="kmdask-view-") as scratch:
@@ -163,13 +164,31 @@ def export_view(
 
 def _with_tiles(path: str | os.PathLike[str] | CompressedImage) -> CompressedImage:
     image = path if isinstance(path, CompressedImage) else CompressedImage.read(places.place(path))
-    there: Place = image.path / store.TILES
-    if not storage.exists(there):
-        raise BundleError(
-            f"{str(image.path)!r} has no tiles to look at; compress the image again with the "
-            'format "tiles" (without --no-tiles)'
-        )
+    # A bundle behind a web server has files, and perhaps no folders.
+    for part in (store.TILES, f"{store.TILES_FILES}/0/0_0.png"):
+        if not storage.exists(image.path / part):
+            raise BundleError(
+                f"{str(image.path)!r} has no tiles to look at: there is no {part} in it; compress "
+                'the image again with the format "tiles" (without --no-tiles)'
+            )
     return image
+
+
+def _copy_tiles(image: CompressedImage, folder: Path) -> None:
+    """Copy the tiles of a bundle, so many at once as are read from an object store together."""
+    tiles = image.path / store.TILES_FILES
+    for level, names in tile_names(image.shape[:2]).items():
+        storage.make_folder(folder / level)
+        for i in range(0, len(names), storage.TOGETHER):
+            try:
+                read = storage.read_files(tiles / level, names[i : i + storage.TOGETHER])
+            except OSError as error:
+                raise BundleError(
+                    f"{str(image.path)!r} is damaged: a tile cannot be read: {error}; bring it "
+                    "back from a copy, or compress the image again (kmdask verify finds all that "
+                    "is wrong)"
+                ) from error
+            storage.write_files(folder / level, read)
 
 
 def _original(image: CompressedImage, original: Any) -> tuple[Original | None, str]:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from kmdask import storage
-from kmdask.chunks import TILE, tiles
+from kmdask.chunks import TILE, level_shapes, tiles
 from kmdask.errors import writing
 from kmdask.graphs import shared, write_blocks
 from kmdask.writing.png import encode_png
@@ -39,6 +39,21 @@ def write_description(path: Place, shape: tuple[int, int]) -> None:
     ET.SubElement(image, "Size", Width=str(shape[1]), Height=str(shape[0]))
     with writing(path):
         storage.write_file(path, ET.tostring(image, encoding="utf-8", xml_declaration=True))
+
+
+def tile_names(shape: tuple[int, int]) -> dict[str, list[str]]:
+    """Name the tiles of an image of that many rows and columns, level by level.
+
+    Examples
+    --------
+    >>> list(tile_names((600, 300)).items())[:3]
+    [('10', ['0_0.png', '0_1.png']), ('9', ['0_0.png']), ('8', ['0_0.png'])]
+    """
+    shapes = level_shapes(shape)
+    return {
+        str(len(shapes) - 1 - depth): [f"{name}.png" for name, _ in tiles(level, (0, 0))]
+        for depth, level in enumerate(shapes)
+    }
 
 
 def write_levels(

@@ -33,6 +33,7 @@ from kmdask.palette import Palette, index_dtype
 from kmdask.reading.zarr_source import OPENING_ERRORS
 from kmdask.writing import geozarr
 from kmdask.writing.codecs import told_zarr
+from kmdask.writing.whole import whole_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,7 +216,8 @@ def read_image(bundle: Place) -> tuple[da.Array, Palette, Header]:
     Raises
     ------
     BundleError
-        If there is no bundle at the path, or one that this version cannot read.
+        If there is no bundle at the path, or one that this version cannot read; when indices are
+        computed, if a chunk of them is not there.
     """
     indices, palette, header = read_arrays(bundle)
     return da.from_zarr(indices, chunks=(SHARD, SHARD)), palette, header
@@ -230,14 +232,15 @@ def read_arrays(bundle: Place) -> tuple[Any, Palette, Header]:
     palette : Palette
     header : Header
 
-    Raises what `read_image` does.
+    Raises what `read_image` does, of chunks when indices are read.
     """
     if not _has_image(bundle):
         what = f"there is no {IMAGE} in it" if bundle.is_dir() else "it does not exist"
+        what = "it is a file" if storage.is_file(bundle) else what
         msg = f"{str(bundle)!r} is no kmdask bundle: {what}; give what kmdask compress wrote"
         raise BundleError(msg)
     with _damage_named(bundle):
-        group: Any = zarr.open_group(places.zarr_store(bundle / IMAGE), mode="r")
+        group: Any = zarr.open_group(whole_store(bundle, IMAGE), mode="r")
         fields = group.attrs[ATTRIBUTES]
         version = fields["format_version"]
         if version != FORMAT_VERSION:
