@@ -19,7 +19,7 @@ from scipy.special import entr
 from kmdask.fitting.search import nearest_rows
 from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
-from kmdask.seen import seen_in_colors, seen_in_indices, seen_mean
+from kmdask.seen import UNSEEN, seen_in_colors, seen_in_indices, seen_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,12 +154,14 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
 
 
 def pixel_errors(
-    pixels: da.Array, indices: da.Array, palette: Palette, receipts: Receipts | None = None
+    pixels: da.Array,
+    indices: da.Array,
+    palette: Palette,
+    receipts: Receipts | None = None,
+    *,
+    looks: bool = True,
 ) -> tuple[Delayed, da.Array]:
     """Add up the errors of all valid pixels, lazily.
-
-    How large they look, of three bands of 8 bits, takes some 15 ns of a core for a pixel, of noise
-    up to 50.
 
     Parameters
     ----------
@@ -168,6 +170,9 @@ def pixel_errors(
     palette : Palette
     receipts : Receipts, optional
         Where the errors of each chunk are kept.
+    looks : bool, default True
+        Whether to add up how large they look, of three bands of 8 bits: some 15 ns of a core for a
+        pixel, of noise up to 50.
 
     Returns
     -------
@@ -177,7 +182,7 @@ def pixel_errors(
         Ones.
     """
     return over_chunks(
-        "measure", _pixel_errors, merged, [pixels, indices], palette, receipts=receipts
+        "measure", _pixel_errors, merged, [pixels, indices], palette, looks, receipts=receipts
     )
 
 
@@ -238,11 +243,14 @@ def _color_errors(
 
 
 def _pixel_errors(
-    pixels: npt.NDArray[Any], indices: npt.NDArray[np.unsignedinteger[Any]], palette: Palette
+    pixels: npt.NDArray[Any],
+    indices: npt.NDArray[np.unsignedinteger[Any]],
+    palette: Palette,
+    looks: bool,  # noqa: FBT001  as `over_chunks` gives it
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
     squared, counts = np.zeros(palette.bands), np.zeros(len(palette), np.int64)
     largest = np.zeros(palette.bands)
     add_errors(pixels, indices, entries, squared, counts, largest)
-    seen = seen_in_indices(pixels, indices, palette)
+    seen = seen_in_indices(pixels, indices, palette) if looks else UNSEEN
     return with_largest(np.concatenate([squared, counts, seen]), largest)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 HALF = 1 << GRAIN // 2
 """Products of less than this with counts do not overflow."""
 
+UNSEEN = np.full(2, np.nan)
+"""The sum of images of other bands, or that nobody has looked at."""
+
 
 def seen_in_colors(
     colors: npt.NDArray[np.floating[Any]],
@@ -56,7 +59,7 @@ def seen_in_colors(
     0.5
     """
     if not is_rgb(entries.shape[1], entries.dtype):
-        return _split(None)
+        return UNSEEN
     x, y, z = (Oklab().project(colors) - Oklab().project(entries)[labels]).T
     # As the kernel has it, to the last bit.
     units = (np.sqrt(x * x + y * y + z * z) * UNITS + 0.5).astype(np.int64)
@@ -77,7 +80,7 @@ def seen_in_indices(
     palette : Palette
     """
     if not is_rgb(palette.bands, palette.colors.dtype):
-        return _split(None)
+        return UNSEEN
     return seen_in_pixels(pixels, decode_block(indices, palette), indices < len(palette))
 
 
@@ -93,7 +96,7 @@ def seen_in_pixels(
         False where a pixel is left out.
     """
     if not all(is_rgb(each.shape[2], each.dtype) for each in (first, second)):
-        return _split(None)
+        return UNSEEN
     mask = np.empty(0, np.uint8) if valid is None or valid.all() else valid.ravel()
     a, b = (_frozen(each.reshape(-1, 3)) for each in (first, second))
     with zeros("uint32") as table:
@@ -116,9 +119,9 @@ def seen_mean(sums: Floats, pixels: int) -> float | None:
     return ((whole << GRAIN) + rest) / (max(pixels, 1) << GRAIN)
 
 
-def _split(units: int | None) -> Floats:
-    """Keep a sum as whole differences and what is left; of other images as not a number."""
-    return np.array([np.nan] * 2 if units is None else divmod(units, 1 << GRAIN), np.float64)
+def _split(units: int) -> Floats:
+    """Keep a sum as whole differences and what is left."""
+    return np.array(divmod(units, 1 << GRAIN), np.float64)
 
 
 def _frozen(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

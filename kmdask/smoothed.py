@@ -54,11 +54,10 @@ class Smoothed:
     def _squared(self, trial: Trial, smooth: float) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Add up the squared errors of each sampled chunk."""
         palette, space = trial.palette, self.counted.survey.space
-        errors = [
-            pixel_errors(
-                pixels, encode(pixels, palette, mask, space=space, smooth=smooth), palette
-            )[0]
+        encoded = [
+            (pixels, encode(pixels, palette, mask, space=space, smooth=smooth))
             for pixels, mask in self.counted.sample
         ]
+        errors = [pixel_errors(*each, palette, looks=False)[0] for each in encoded]
         done = dask.compute(*self.run(*errors))
         return np.array([each[0, : palette.bands].sum() for each in done])
