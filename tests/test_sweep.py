@@ -137,13 +137,12 @@ def test_cells_are_an_estimate_and_said_to_be(sweep, compress, deep, tmp_path):
 # Entropy-constrained
 
 
-@pytest.mark.parametrize("codec", ["zstd", "bz2"])
-def test_entropy_constrained_points_are_those_of_compress(
-    sweep, compress, scene, holes, tmp_path, codec
-):
-    pixels = np.minimum(scene(60, 1090), 254)
+def test_entropy_constrained_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path):
+    # Mostly dark: of entries that are used as often as others, none is dearer.
+    pixels = ((scene(60, 1090) & 0xF8) / 255) ** 4 * 254
+    pixels = pixels.astype(np.uint8)
     pixels[~holes(60, 1090)] = 255
-    options = {"nodata": 255, "seed": 3, "codec": codec}
+    options = {"nodata": 255, "seed": 3, "codec": "bz2"}
     table = sweep(pixels, (3, 9), entropy_constrained=True, **options)
     assert numbers(table) == numbers(sweep(pixels, (3, 9), **options))
     for plain, rated in zip(table.points, table.entropy_constrained, strict=True):
