@@ -116,6 +116,16 @@ def test_psnr_is_met_after_smoothing(packed):
         packed(psnr=90, smooth=2.0)
 
 
+def test_psnr_after_smoothing_of_deep_and_missing_pixels(compress, tmp_path, scene, holes):
+    pixels = scene(60, 80, 4).astype(np.uint16) * 37 + 1
+    pixels[~holes(60, 80)] = 0
+    options = {"nodata": 0, "refine": 0, "smooth": 0.5, "formats": ("zarr",), "overwrite": True}
+    found = compress(pixels, psnr=24, out=tmp_path / "a.kmdask", **options).report
+    fewer = compress(pixels, found.k - 1, tmp_path / "a.kmdask", **options).report
+    # Of all pixels, and not of their groups.
+    assert fewer.psnr < 24 <= found.psnr
+
+
 def test_psnr_after_smoothing_is_estimated_with_a_margin(monkeypatch, compress, tmp_path, scene):
     pixels = np.tile(scene(120, 150, 1), (9, 14, 1))
     # Less contrast, and so less error, on the one side than on the other.
