@@ -38,7 +38,9 @@ def fit_asked(
     counted: Counted,
     options: Options,
     estimator: BaseEstimator | None,
+    *,
     stored: Callable[[Trial], Estimate],
+    smoothed: Callable[[Trial], float],
 ) -> Trial:
     """Fit the number of colours that is asked for, or the one that meets a target.
 
@@ -52,6 +54,8 @@ def fit_asked(
     estimator : scikit-learn compatible clusterer or None
     stored : callable
         Says what the image takes with a palette; asked only where the target is about bytes.
+    smoothed : callable
+        Says what PSNR it has once it is smoothed; asked only where that is the target, and it is.
 
     Raises
     ------
@@ -65,7 +69,8 @@ def fit_asked(
         return counted.fit(k, options.seed, estimator)
 
     if options.target_bpp is not None:
-        return _reach_rate(counted, options.target_bpp, _begin(counted, options), fit)
+        k = widest(counted) if options.k is None else asked_k(options)
+        return reach_rate(counted, options.target_bpp, k, fit)
     if target is None:
         return fit(asked_k(options))
     least, most = _range(counted, options)
@@ -75,7 +80,8 @@ def fit_asked(
         return fit(ks[knee_of([(len(trial.palette), trial.metrics.psnr) for trial in tried])])
     if target.sized:
         return _reach_size(target, counted, (least, most), fit, stored)
-    return _reach_quality(target, counted, (least, most), fit)
+    reached = smoothed if options.smooth else _plain_psnr
+    return _reach_quality(target, counted, (least, most), fit, reached)
 
 
 def check_entries(counted: Counted, options: Options) -> None:
@@ -131,16 +137,30 @@ def _range(counted: Counted, options: Options) -> tuple[int, int]:
     return least, most
 
 
+def _plain_psnr(trial: Trial) -> float:
+    return trial.metrics.psnr
+
+
 def _reach_quality(
-    target: Target, counted: Counted, ks: tuple[int, int], fit: Callable[[int], Trial]
+    target: Target,
+    counted: Counted,
+    ks: tuple[int, int],
+    fit: Callable[[int], Trial],
+    reached: Callable[[Trial], float],
 ) -> Trial:
     asked, (least, most) = float(target.value or 0), ks
-    k = first_reaching(lambda k: fit(k).metrics.psnr - asked, least, most)
+
+    @cache
+    def psnr(k: int) -> float:
+        return reached(fit(k))
+
+    k = first_reaching(lambda k: psnr(k) - asked, least, most)
     if k is None:
+        how = ("", "") if reached is _plain_psnr else (" after smoothing", ", or smooth less")
         msg = (
             f"{target} dB is asked, and k={most:,}, the most there can be in these formats for "
-            f"{len(counted.colors):,} colours, comes to {fit(most).metrics.psnr:.2f} dB; ask for "
-            "no more than that"
+            f"{len(counted.colors):,} colours, comes to {psnr(most):.2f} dB{how[0]}; ask for "
+            f"no more than that{how[1]}"
         )
         raise ParameterError(msg)
     return fit(k)
@@ -180,13 +200,24 @@ def _reach_size(
     return fit(most if beyond is None else beyond - 1)
 
 
-def _begin(counted: Counted, options: Options) -> int:
-    """Colours to begin with: by default as many as fit into 8-bit indices."""
-    return asked_k(options) if options.k is not None else SMALL - counted.masked
+def widest(counted: Counted) -> int:
+    """Colours that an entropy-constrained fit begins with by default: what 8-bit indices hold."""
+    return SMALL - counted.masked
 
 
-def _reach_rate(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
-    """Fit at most k entries whose indices have no more than some entropy."""
+def reach_rate(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:
+    """Fit at most k entries whose indices have no more than some entropy.
+
+    Parameters
+    ----------
+    counted : Counted
+    rate : float
+        Bits of an index, on average over the valid pixels.
+    k : int
+        Colours to begin with. If they have no more, that is the palette.
+    fit : callable
+        Fits a number of colours.
+    """
     # From many entries most starve, and not always those that would be missed least.
     # So from some more than are needed, and from as many as may be equally frequent, too.
     most = min(rate, math.log2(k))

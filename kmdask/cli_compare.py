@@ -49,6 +49,7 @@ def compare(
         "pixels": f"{found.pixels:,} compared of {width} x {height}"
         f", {found.only_a:,} valid in A alone, {found.only_b:,} in B alone",
         "quality": f"PSNR {found.psnr:.2f} dB, MSE {found.mse:.4g}"
+        + ("" if found.delta_e is None else f", mean delta E OK {found.delta_e:.4f}")
         + ("" if found.ssim is None else f", SSIM {found.ssim:.4f}"),
         "largest": f"{found.max_error:.4g}, of a peak of {found.peak:.4g}",
     }

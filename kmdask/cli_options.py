@@ -134,7 +134,9 @@ choosing = options(
         help="Number of colours, 1 to 65536; auto: where more begin to gain less, 2 to 256.",
     ),
     click.option(
-        "--psnr", type=float, help="The fewest colours of this PSNR in dB, in place of -k."
+        "--psnr",
+        type=float,
+        help="The fewest colours of this PSNR in dB, after --smooth, in place of -k.",
     ),
     click.option(
         "--max-bytes",
@@ -151,7 +153,7 @@ choosing = options(
         "--target-bpp",
         type=float,
         metavar="BITS",
-        help="Entropy of the indices in bits per valid pixel, of -k colours (256) at most.",
+        help="Entropy of the indices at most, in bits per valid pixel, from -k colours (256).",
     ),
 )
 fixing = click.option(

@@ -10,6 +10,8 @@ import click
 from kmdask.units import size_told
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kmdask.image import CompressedImage
     from kmdask.rates import Point, Sweep
     from kmdask.report import Report
@@ -55,11 +57,21 @@ def show_sweep(table: Sweep) -> None:
     height, width, bands = table.shape
     click.echo(f"{table.source}: {width} x {height}, {_bands(bands)} of {table.dtype}")
     click.echo(f"{table.colors:,} {kind}")
+    _show_points(table.points)
+    click.echo(f"the knee of the curve is at k={table.knee.k}")
+    if table.entropy_constrained:
+        click.echo("entropy-constrained, begun with k, of no more entropy than each of these:")
+        _show_points(table.entropy_constrained)
+    if table.rivals:
+        _show_rivals(table)
+
+
+def _show_points(points: Sequence[Point]) -> None:
     click.echo(
         f"{'k':>6} {'entries':>7} {'MSE':>9} {'PSNR':>8} {'delta E':>7} {'entropy':>9} "
         f"{'bytes':>9} {'error':>6} {'seconds':>7}"
     )
-    for point in table.points:
+    for point in points:
         size, error = _stored(point)
         seen = "-" if point.delta_e is None else f"{point.delta_e:.4f}"
         click.echo(
@@ -67,9 +79,6 @@ def show_sweep(table: Sweep) -> None:
             f"{point.bits_per_pixel:>5.2f} bpp {size_told(size):>9} {error:>6} "
             f"{point.seconds:>7.2f}"
         )
-    click.echo(f"the knee of the curve is at k={table.knee.k}")
-    if table.rivals:
-        _show_rivals(table)
 
 
 def _show_rivals(table: Sweep) -> None:

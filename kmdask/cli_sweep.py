@@ -49,6 +49,11 @@ from kmdask.cli_show import show_sweep
     default=(),
     help="Compare with other codecs on these chunks: jpeg, webp, jxl, avif, png.",
 )
+@click.option(
+    "--entropy-constrained",
+    is_flag=True,
+    help="Compare with what --target-bpp gives at the entropy of each, on the same curve.",
+)
 @fixing
 @reading
 @spacing

@@ -19,6 +19,7 @@ from kmdask.pairs import given, opened_alike, paired
 from kmdask.pixels import ALL_VALID
 from kmdask.progress import chosen
 from kmdask.reading.window import check_window
+from kmdask.seen import seen_in_pixels, seen_mean
 from kmdask.similarity import Scale, palette_scale, similarities, similarity_of
 from kmdask.stages import Stages
 
@@ -77,6 +78,10 @@ class Comparison:
     of 7 x 7 pixels and all bands. None if it was not asked for, there is no window whose pixels are
     all valid, or `peak` is 0. Defined in `kmdask.similarity`."""
 
+    delta_e: float | None = None
+    """Mean ΔEOK, how large the differences look, where both have three bands of 8 bits; else None.
+    See `Metrics`."""
+
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio in decibels; infinite where the images are equal."""
@@ -106,7 +111,9 @@ def compare(
 ) -> Comparison:
     """Compare two images pixel by pixel, in one pass over both.
 
-    Of an image and the bundle made of it this is what the bundle's report says.
+    Of an image and the bundle made of it this is what the bundle's report says. How large the
+    differences look, of three bands of 8 bits, takes some 15 ns of a core for a pixel, of noise up
+    to 50.
 
     Parameters
     ----------
@@ -172,7 +179,8 @@ def compare(
             if ssim:
                 lazy += similarities(first, second, scale, valid=_both(mask, other))
             errors, *sums = run(*lazy)
-    size, count = int(first.shape[2]), errors[0, -3:].astype(np.int64).tolist()
+    size = int(first.shape[2])
+    count = errors[0, size : size + 3].astype(np.int64).tolist()
     if not count[0]:
         raise EmptyImageError(
             f"no pixel is valid in both {pair[0].name!r} and {pair[1].name!r}: nothing to compare"
@@ -189,6 +197,7 @@ def compare(
         band_mse=tuple((errors[0, :size] / count[0]).tolist()),
         band_max_error=tuple(errors[1, :size].tolist()),
         ssim=similarity_of(sums[0], scale) if sums else None,
+        delta_e=seen_mean(errors[0, size + 3 :], count[0]),
     )
 
 
@@ -238,13 +247,17 @@ def _differences(
     mask: npt.NDArray[np.uint8] | None,
     other: npt.NDArray[np.uint8] | None,
 ) -> npt.NDArray[np.float64]:
-    """Add up differences; count the pixels that are valid in both, and in either alone."""
+    """Add up differences; count the pixels that are valid in both, and in either alone.
+
+    After these two: how large differences look, see `kmdask.seen`.
+    """
     both, total = _both(mask, other), first.shape[0] * first.shape[1]
     seen = [total if each is None else np.count_nonzero(each) for each in (both, mask, other)]
     squared, largest = np.zeros(first.shape[2]), np.zeros(first.shape[2])
     add_differences(first, second, ALL_VALID if both is None else both, squared, largest)
     counts = [seen[0], seen[1] - seen[0], seen[2] - seen[0]]
-    return with_largest(np.concatenate([squared, counts]), largest)
+    looks = seen_in_pixels(first, second, both)
+    return with_largest(np.concatenate([squared, counts, looks]), largest)
 
 
 def _both(mask: Any, other: Any) -> Any:

@@ -9,7 +9,7 @@ the indices are made, from the pixels and the indices of one read.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -17,9 +17,9 @@ import numpy as np
 from scipy.special import entr
 
 from kmdask.fitting.search import nearest_rows
-from kmdask.fitting.space import Oklab, is_rgb
 from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
+from kmdask.seen import UNSEEN, seen_in_colors, seen_in_indices, seen_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ class Metrics:
     delta_e: float | None = None
     """Mean ΔEOK, the distance in OKLab of a pixel from its palette entry: 1 from black to white,
     and about 0.02 where a difference begins to be seen [1]_. Of three bands of 8 bits, taken for
-    red, green and blue of sRGB, whose colours were counted; else None."""
+    red, green and blue of sRGB; else None."""
 
     @property
     def psnr(self) -> float:
@@ -150,14 +150,16 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     errors, _ = over_chunks(
         "measure", _color_errors, merged, [colors.colors, colors.counts], palette, space
     )
-    (sums,) = dask.compute(errors)
-    metrics = metrics_of(sums[:, :-1], palette.bands, colors.high - colors.low)
-    seen = sums[0, -1]
-    return metrics if np.isnan(seen) else replace(metrics, delta_e=float(seen) / metrics.pixels)
+    return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
 
 
 def pixel_errors(
-    pixels: da.Array, indices: da.Array, palette: Palette, receipts: Receipts | None = None
+    pixels: da.Array,
+    indices: da.Array,
+    palette: Palette,
+    receipts: Receipts | None = None,
+    *,
+    looks: bool = True,
 ) -> tuple[Delayed, da.Array]:
     """Add up the errors of all valid pixels, lazily.
 
@@ -168,6 +170,9 @@ def pixel_errors(
     palette : Palette
     receipts : Receipts, optional
         Where the errors of each chunk are kept.
+    looks : bool, default True
+        Whether to add up how large they look, of three bands of 8 bits: some 15 ns of a core for a
+        pixel, of noise up to 50.
 
     Returns
     -------
@@ -177,7 +182,7 @@ def pixel_errors(
         Ones.
     """
     return over_chunks(
-        "measure", _pixel_errors, merged, [pixels, indices], palette, receipts=receipts
+        "measure", _pixel_errors, merged, [pixels, indices], palette, looks, receipts=receipts
     )
 
 
@@ -186,14 +191,15 @@ def metrics_of(errors: npt.NDArray[np.float64], bands: int, peak: float) -> Metr
 
     Parameters
     ----------
-    errors : float64 array of shape (2, band + k)
-        The sum of squared differences of each band, then the pixels of each palette entry; under
-        the first the largest differences, then zeros. In one array, it is kept in a file.
+    errors : float64 array of shape (2, band + k + 2)
+        The sum of squared differences of each band, then the pixels of each palette entry, then
+        how large differences look, see `kmdask.seen`; under the first the largest differences, then
+        zeros. In one array, it is kept in a file.
     bands : int
     peak : float
         See `Metrics`.
     """
-    squared, counts = errors[0, :bands], errors[0, bands:]
+    squared, counts, seen = np.split(errors[0], [bands, -2])
     pixels = int(counts.sum())
     return Metrics(
         mse=float(squared.sum()) / (max(pixels, 1) * bands),
@@ -202,6 +208,7 @@ def metrics_of(errors: npt.NDArray[np.float64], bands: int, peak: float) -> Metr
         pixels=pixels,
         band_mse=tuple((squared / max(pixels, 1)).tolist()),
         band_max_error=tuple(errors[1, :bands].tolist()),
+        delta_e=seen_mean(seen, pixels),
     )
 
 
@@ -230,19 +237,20 @@ def _color_errors(
     labels = nearest_rows(colors, entries, space, palette.penalties)
     squared = (colors - entries[labels]) ** 2
     pixels = np.bincount(labels, counts, len(palette))
-    seen = np.nan
-    if is_rgb(palette.bands, palette.colors.dtype):
-        gaps = Oklab().project(colors) - Oklab().project(entries)[labels]
-        seen = float((np.sqrt((gaps**2).sum(axis=1)) * counts).sum())
-    added = np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels, [seen]])
+    seen = seen_in_colors(colors, palette.colors, labels, counts)
+    added = np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels, seen])
     return with_largest(added, np.sqrt(squared.max(axis=0, initial=0)))
 
 
 def _pixel_errors(
-    pixels: npt.NDArray[Any], indices: npt.NDArray[np.unsignedinteger[Any]], palette: Palette
+    pixels: npt.NDArray[Any],
+    indices: npt.NDArray[np.unsignedinteger[Any]],
+    palette: Palette,
+    looks: bool,  # noqa: FBT001  as `over_chunks` gives it
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
     squared, counts = np.zeros(palette.bands), np.zeros(len(palette), np.int64)
     largest = np.zeros(palette.bands)
     add_errors(pixels, indices, entries, squared, counts, largest)
-    return with_largest(np.concatenate([squared, counts]), largest)
+    seen = seen_in_indices(pixels, indices, palette) if looks else UNSEEN
+    return with_largest(np.concatenate([squared, counts, seen]), largest)

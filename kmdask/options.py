@@ -98,6 +98,12 @@ class Options:
         return next((Target(n, value) for n, value in asked.items() if value is not None), None)
 
     @property
+    def sampled(self) -> bool:
+        """Whether chunks have to be encoded to say if a target is met; see `kmdask.stored`."""
+        target = self.target
+        return target is not None and (target.sized or (target.kind == "psnr" and self.smooth > 0))
+
+    @property
     def asked(self) -> dict[str, Any] | None:
         """What was asked for in place of a number of colours, ready for JSON."""
         if self.target_bpp is not None:
@@ -139,8 +145,8 @@ class Options:
         number = isinstance(rate, int | float | np.integer | np.floating)
         if not number or isinstance(rate, bool) or not 0 < rate < math.inf:
             msg = (
-                "target_bpp is the entropy that the indices may have, in bits for each valid "
-                f"pixel, a number above 0; got {self.target_bpp!r}"
+                "target_bpp is the entropy that the indices may have at most, in bits for each "
+                f"valid pixel, a number above 0; got {self.target_bpp!r}"
             )
             raise ParameterError(msg)
         if self.target is not None:

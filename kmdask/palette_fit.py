@@ -20,6 +20,7 @@ from kmdask.palette import check_room
 from kmdask.progress import chosen
 from kmdask.reading.window import check_window
 from kmdask.saved_palette import FILE, SavedPalette
+from kmdask.smoothed import Smoothed
 from kmdask.stored import Stored
 from kmdask.writing import publish
 from kmdask.writing.cog import check_cog
@@ -196,8 +197,7 @@ def fit_rasters(
         The images, with the chunks that are kept in place of those that would be read.
     """
     with stages("count"):
-        sized = options.target is not None and options.target.sized
-        sample = affordable(rasters[0].pixels) if sized else 0
+        sample = affordable(rasters[0].pixels) if options.sampled else 0
         counted = count(rasters, options, run, wary=wary, keep=keep, sample=sample)
         raster, colors, plan = counted.rasters[0], counted.colors, counted.survey
         check_entries(counted, options)
@@ -211,7 +211,13 @@ def fit_rasters(
     with stages("fit"):
         # What is tried on the sample is no pass over the image.
         stages.pixels, pixels = 0, stages.pixels
-        trial = fit_asked(counted, options, estimator, Stored(counted, display, options, run))
+        trial = fit_asked(
+            counted,
+            options,
+            estimator,
+            stored=Stored(counted, display, options, run),
+            smoothed=Smoothed(counted, options.smooth, run),
+        )
         stages.pixels = pixels
         fitted = counted.fitted(trial, display)
         if options.smooth:

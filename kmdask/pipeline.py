@@ -89,13 +89,13 @@ def compress(
         Number of colours, from 1 to 65,536, one less if pixels are missing: these take one index.
         Up to 256 entries in all fit into 8-bit indices and palette PNGs. An image of fewer
         colours gets exactly its own. "auto" is the knee of the rate-distortion curve from 2 to 256
-        colours [1]_. Exactly one of `k`, `psnr`, `max_bytes`, `ratio` and `palette` is given, or
-        `target_bpp`.
+        colours [1]_. Give one of `k`, `psnr`, `max_bytes`, `ratio` and `palette`, or `target_bpp`.
     out : str or path-like, optional
         The bundle to write, a directory that every worker sees, or a URL (``s3://``, ``gs://``,
         ``az://``). By default the source with the ending ``.kmdask``; of a URL, in this directory.
     psnr : float, optional
-        The least peak signal-to-noise ratio in dB: of the fewest colours that reach it.
+        The least peak signal-to-noise ratio in dB: of the fewest colours that reach it, after
+        `smooth`, if there is any, by as much as `max_bytes` keeps free.
     max_bytes : int, optional
         What "zarr" may take: the most colours, at least two, with which it takes no more. Measured
         on up to 64 chunks of 1024 x 1024 pixels (fewer of many bands); of larger images with two
@@ -103,10 +103,10 @@ def compress(
     ratio : float, optional
         How many times smaller than the raw pixels "zarr" is to be, likewise.
     target_bpp : float, optional
-        The entropy that the indices may have, in bits for each valid pixel, by entropy-constrained
-        vector quantization [3]_ from at most `k` colours, by default as many as fit into 8 bits: a
-        pixel takes the entry of least squared distance and price of its bits; rare ones starve. If
-        `k` colours have no more, they are taken. Not with `fixed`. Stored bytes are others.
+        The entropy that the indices may have at most, in bits for each valid pixel, by entropy-
+        constrained vector quantization [3]_ from at most `k` colours, by default as many as 8 bits
+        hold: a pixel takes the entry of least squared distance and price of its bits; rare ones
+        starve. If `k` colours have no more, they are taken. Not with `fixed`. Not stored bytes.
     palette : SavedPalette, str, path-like or sequence of str, optional
         What `kmdask.fit` returned, the path or URL of its file or of a bundle, or, for images of
         8-bit RGB or grey, hexadecimal colours or a file of colours (see `SavedPalette.read`), which
@@ -192,7 +192,7 @@ def compress(
     What `psnr`, `max_bytes`, `ratio` and "auto" choose is found on the counts of the colours, in no
     further pass; the files are those of the k chosen. Where error or size do not always fall or
     rise, that is a k which meets the target while its neighbour does not. Of many or deep bands
-    targets are met by cells, before `refine`, and but for sizes before `smooth`.
+    targets are met by cells, before `refine`; "auto" and `target_bpp` before `smooth`.
 
     References
     ----------

@@ -68,6 +68,10 @@ class Point:
     delta_e: float | None = None
     """Mean ΔEOK, how large the error looks, of three bands of 8 bits; else None. See `Metrics`."""
 
+    target_bpp: float | None = None
+    """The entropy asked for, in bits for each valid pixel, if the palette is entropy-constrained;
+    None of plain k-means. `k` is then what the fit began with."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -118,6 +122,10 @@ class Sweep:
     codec: str = "zstd"
     """How the indices of the sample were compressed."""
 
+    entropy_constrained: tuple[Point, ...] = ()
+    """For each of `points` an entropy-constrained palette whose indices have no more entropy; empty
+    if nobody asked for them."""
+
     @property
     def knee(self) -> Point:
         """The point beyond which twice the entries gain less PSNR: ``k="auto"`` of the default ks.
@@ -162,7 +170,11 @@ class Sweep:
 
     def to_json(self) -> bytes:
         """Return all of it as JSON; an infinite PSNR becomes null."""
-        rows = {"points": self.rows(), "rivals": self.rival_rows()}
+        rows = {
+            "points": self.rows(),
+            "rivals": self.rival_rows(),
+            "entropy_constrained": [_finite(asdict(point)) for point in self.entropy_constrained],
+        }
         return (json.dumps({**asdict(self), **rows}, indent=2) + "\n").encode()
 
     @classmethod
@@ -178,7 +190,8 @@ class Sweep:
         True
         """
         kept = json.loads(content)
-        kept["points"] = tuple(_rebuilt(Point, row) for row in kept["points"])
+        for name in ("points", "entropy_constrained"):
+            kept[name] = tuple(_rebuilt(Point, row) for row in kept.get(name, []))
         kept["rivals"] = tuple(_rebuilt(Rival, row) for row in kept.get("rivals", []))
         return cls(**kept | {"shape": tuple(kept["shape"])})
 
@@ -186,13 +199,8 @@ class Sweep:
         """Return points and rivals as CSV under a line of names; an infinite PSNR is ``inf``."""
         text = io.StringIO()
         # As floats they are written to the last digit, infinity too.
-        rows: list[dict[str, Any]] = [
-            *(
-                {**row, "psnr": each.psnr}
-                for row, each in zip(self.rows(), self.points, strict=True)
-            ),
-            *(asdict(rival) for rival in self.rivals),
-        ]
+        points = (*self.points, *self.entropy_constrained)
+        rows = [*map(asdict, points), *map(asdict, self.rivals)]
         names = [*self.rows()[0], "codec", "quality"]
         lines = csv.DictWriter(text, names, restval="", lineterminator="\n")
         lines.writeheader()
@@ -203,6 +211,8 @@ class Sweep:
         self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False
     ) -> Figure:
         """Draw PSNR over bits per pixel: a point for each palette, the knee, and other codecs.
+
+        Entropy-constrained palettes are a curve of their own.
 
         Bits are those that the sampled chunks take as they are stored; without a sample the
         entropy. With other codecs, PSNR too is that of the sampled chunks; along dotted lines it is

@@ -117,8 +117,7 @@ class Report:
     """Entropy of the indices in bits per pixel, that of invalid ones among them."""
 
     delta_e: float | None = None
-    """Mean ΔEOK, how large the error looks, of three bands of 8 bits whose colours were counted,
-    without `smooth`; else None. See `Metrics`."""
+    """Mean ΔEOK, how large the error looks, of three bands of 8 bits; else None. See `Metrics`."""
 
     smooth: float = 0.0
     """How much error pixels took for fewer bytes; see `kmdask.compress`."""

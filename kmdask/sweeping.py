@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import math
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import dask
 import numpy as np
 
-from kmdask.counted import Counted, Trial, count
-from kmdask.display import choose_display
-from kmdask.encoding import encode
+from kmdask.counted import count
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.fitting.fit import check_k
-from kmdask.metrics import metrics_of, pixel_errors
+from kmdask.metrics import entropy_of
 from kmdask.opening import opened
 from kmdask.options import Options
 from kmdask.palette import check_room
 from kmdask.progress import Progress, chosen
-from kmdask.rates import Point, Sweep
+from kmdask.rates import Sweep
 from kmdask.reading.window import check_window
 from kmdask.rivals import WIDEST, check_against, check_codable
-from kmdask.stored import Stored
+from kmdask.swept import (
+    bytes_of,
+    entropy_constrained_palettes,
+    plain_palettes,
+    point_of,
+    timed,
+)
 from kmdask.targets import KS
 from kmdask.writing.rival_files import measure_palette, measure_rivals, palette_pngs
 from kmdask.writing.sampled import SAMPLE, affordable
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kmdask.connecting.client import Connection
+    from kmdask.counted import Counted, Trial
     from kmdask.fitting.refine import Refine
     from kmdask.fitting.survey import Scale, SpaceName
     from kmdask.fixed import Fixed
-    from kmdask.opening import Opened
     from kmdask.rivals import Rival
-    from kmdask.stored import Estimate
-    from kmdask.writing.sampled import Window
 
 
 def sweep(
@@ -57,6 +58,7 @@ def sweep(
     codec: str = "zstd",
     sample: int | None = None,
     against: Sequence[str] = (),
+    entropy_constrained: bool = False,
     client: Connection = None,
     progress: Progress | bool | None = None,
 ) -> Sweep:
@@ -99,6 +101,9 @@ def sweep(
         "codecs"), "avif", each at six to eight qualities, for one or three bands of 8 bits; and
         "png", which codes the indices of up to 256 entries. JPEG XL takes some 5 s of a core for a
         chunk, AVIF as many, the others half a second.
+    entropy_constrained : bool, default False
+        Whether to fit besides, for each of `ks`, what ``kmdask.compress(path, target_bpp=...)``
+        would at the entropy of that palette: `Sweep.entropy_constrained`. Not with `fixed`.
     client, progress : optional
         As for `kmdask.compress`.
 
@@ -122,9 +127,19 @@ def sweep(
     4 4 22.5 2.0
     16 16 inf 4.0
     >>> table.write(json="rates.json", csv="rates.csv")
+
+    What colours that pay for their bits gain, in dB, over plain k-means of the same entropy:
+
+    >>> grey = np.random.default_rng(0).laplace(128, 20, (100, 100)).clip(0, 255).astype(np.uint8)
+    >>> table = kmdask.sweep(grey, ks=(4, 8), entropy_constrained=True)
+    >>> for plain, rated in zip(table.points, table.entropy_constrained):
+    ...     print(plain.entries, rated.entries, round(rated.psnr - plain.psnr, 1))
+    4 8 1.1
+    8 11 1.3
     """
     wanted = _checked_ks(ks)
     against = check_against(against)
+    _check_constrained(fixed, entropy_constrained=entropy_constrained)
     sample = _checked_sample(sample, against)
     options = Options(
         k=wanted[0],
@@ -154,29 +169,18 @@ def sweep(
             counted = count(images.rasters, options, images.run, keep=keep, sample=n)
             check_room(wanted[-1], masked=counted.masked, colors=counted.entries)
         with images.stages("fit"):
-            trials = list(_timed(_series(counted, wanted, options, images)))
+            trials = list(timed(plain_palettes(counted, wanted, options, images)))
+            rates = [entropy_of(t.metrics.shares) for t, _ in trials] if entropy_constrained else []
+            plain = len(trials)
+            trials += timed(entropy_constrained_palettes(counted, rates, wanted, options, images))
         found = [trial for trial, _ in trials]
+        asked: list[float | None] = [*[None] * plain, *rates]
         with images.stages("sample"):
             images.stages.pixels = 0
-            taken = _stored(counted, found, options, images)
-            errors, rivals = _compared(counted, found, counted.sample, against, images.run)
-    points = tuple(
-        Point(
-            k=trial.k,
-            entries=len(trial.palette),
-            mse=trial.metrics.mse,
-            psnr=trial.metrics.psnr,
-            bits_per_pixel=counted.bits(trial.metrics),
-            index_bytes=counted.index_bytes(trial.metrics),
-            stored_bytes=None if size is None else size.bytes,
-            stored_error=None if size is None else size.error,
-            sample_bytes=None if size is None else size.sampled,
-            seconds=seconds,
-            sample_mse=error,
-            delta_e=trial.metrics.delta_e,
-        )
-        for (trial, seconds), size, error in zip(trials, taken, errors, strict=True)
-    )
+            taken = bytes_of(counted, found, asked, options, images)
+            errors, rivals = _compared(counted, found, plain, against, images.run)
+    seconds = [took for _, took in trials]
+    points = tuple(map(partial(point_of, counted), found, seconds, asked, taken, errors))
     raster, colors = counted.rasters[0], counted.colors
     return Sweep(
         source=without_secrets(raster.source),
@@ -194,66 +198,29 @@ def sweep(
         },
         codec=options.codec,
         sample_pixels=sum(math.prod(pixels.shape[:2]) for pixels, _ in counted.sample),
-        points=points,
+        points=points[:plain],
         rivals=rivals,
+        entropy_constrained=points[plain:],
     )
-
-
-def _series(
-    counted: Counted, ks: Sequence[int], options: Options, images: Opened
-) -> Iterator[Trial]:
-    """Fit each number of colours to the counts, and to all pixels if that is asked for."""
-    if options.refine == 0 or counted.survey.units is None:
-        return counted.series(ks, options.seed)
-
-    def refined(trial: Trial) -> Trial:
-        centers = counted.refined(trial, options.refine, images.run)
-        palette = counted.palette(centers)
-        (pixels, mask), space = counted.known[0], counted.survey.space
-        errors, _ = pixel_errors(pixels, encode(pixels, palette, mask, space=space), palette)
-        (done,) = images.run(errors)
-        peak = counted.colors.high - counted.colors.low
-        metrics = metrics_of(dask.compute(done)[0], palette.bands, peak)
-        return Trial(trial.k, centers, palette, lambda: metrics)
-
-    return counted.series(ks, options.seed, refined)
-
-
-def _stored(
-    counted: Counted, trials: Sequence[Trial], options: Options, images: Opened
-) -> list[Estimate | None]:
-    """What the image takes with each palette; None without a sample."""
-    if not counted.sample:
-        return [None] * len(trials)
-    raster = counted.rasters[0]
-    display = choose_display(raster.bands, counted.colors, raster.pixels.dtype)
-    stored = Stored(counted, display, options, images.run)
-    return [stored(trial) for trial in trials]
-
-
-def _timed(trials: Iterator[Trial]) -> Iterator[tuple[Trial, float]]:
-    start = time.perf_counter()
-    for trial in trials:
-        yield trial, round(time.perf_counter() - start, 3)
-        start = time.perf_counter()
 
 
 def _compared(
     counted: Counted,
     trials: Sequence[Trial],
-    chunks: Sequence[Window],
+    plain: int,
     against: Sequence[str],
     run: Callable[..., tuple[Any, ...]],
 ) -> tuple[Sequence[float | None], tuple[Rival, ...]]:
-    """Errors of the palettes on some chunks, and what other codecs make of these."""
+    """Errors of the palettes on the sample, and what other codecs make of it and of plain ones."""
     if not against:
         return [None] * len(trials), ()
-    space = counted.survey.space
+    chunks, space = counted.sample, counted.survey.space
     peak = counted.colors.high - counted.colors.low
     errors = [measure_palette(chunks, trial.palette, space, run) for trial in trials]
     rivals = measure_rivals(chunks, against, peak, run)
     if "png" in against:
-        palettes = [(t.k, t.palette, error) for t, error in zip(trials, errors, strict=True)]
+        known = zip(trials[:plain], errors[:plain], strict=True)
+        palettes = [(trial.k, trial.palette, error) for trial, error in known]
         rivals += palette_pngs(chunks, palettes, space, peak, run)
     return errors, tuple(rivals)
 
@@ -264,6 +231,18 @@ def _checked_ks(ks: object) -> list[int]:
     if not listed:
         raise ParameterError(f"ks are numbers of colours, at least one, as (2, 4, 8); got {ks!r}")
     return sorted({check_k(k) for k in listed})
+
+
+def _check_constrained(fixed: Fixed, *, entropy_constrained: object) -> None:
+    if not isinstance(entropy_constrained, bool):
+        msg = f"entropy_constrained is True or False; got {entropy_constrained!r}"
+        raise ParameterError(msg)
+    if entropy_constrained and fixed is not None:
+        msg = (
+            "fixed is given, and entropy_constrained, for which entries move and starve: leave one "
+            "of them out"
+        )
+        raise ParameterError(msg)
 
 
 def _checked_sample(sample: Any, against: Sequence[str]) -> int:

@@ -46,6 +46,7 @@ def test_source_and_bundle_are_as_far_apart_as_the_report_says(
         assert judged(found) == pytest.approx(judged(result.report), rel=1e-12)
         assert (found.shape, found.pixels, found.only_a, found.only_b) == (
             (40, 600, 3), 40 * 600, 0, 0)  # fmt: skip
+        assert found.delta_e == result.report.delta_e > 0
     counts = np.bincount(result.indices.compute().ravel()) / (40 * 600)
     assert result.report.entropy == pytest.approx(-(counts * np.log2(counts)).sum())
 
@@ -84,6 +85,7 @@ def test_two_images(compare, tmp_path, deep, write_raster):
     found = compare(*paths)
     valid, seen = deep.any(axis=2), other.any(axis=2)
     gaps = (deep.astype(float) - other)[valid & seen]
+    assert found.delta_e is None
     assert found.band_mse == pytest.approx((gaps**2).mean(axis=0))
     assert found.band_max_error == tuple(abs(gaps).max(axis=0))
     assert found.max_error == abs(gaps).max()
@@ -155,7 +157,8 @@ def test_command(tmp_path, monkeypatch, scene, write_raster):
     assert f"SSIM {said.ssim:.4f}, largest error {said.max_error:.4g}" in done.stdout
     found = run("compare", "a.tif", "a.kmdask", "-q")
     assert found.exit_code == 0, found.output
-    assert f"PSNR {said.psnr:.2f} dB, MSE {said.mse:.4g}, SSIM {said.ssim:.4f}" in found.stdout
+    quality = f"PSNR {said.psnr:.2f} dB, MSE {said.mse:.4g}, mean delta E OK {said.delta_e:.4f}"
+    assert f"{quality}, SSIM {said.ssim:.4f}" in found.stdout
     told = json.loads(run("compare", "a.tif", "a.tif", "-q", "--json", "--no-ssim").stdout)
     assert (told["psnr"], told["ssim"], told["max_error"], told["pixels"]) == (None, None, 0, 600)
     refused = run("compare", "a.tif", "b.tif", "-q")

@@ -1,6 +1,7 @@
 """Plots: every kind of image, what is written on them, and how little is read for them."""
 
 import math
+from dataclasses import replace
 
 import dask.array as da
 import matplotlib as mpl
@@ -300,6 +301,21 @@ def test_a_sweep_by_entropy(tmp_path):
     assert "entropy" in figure.axes[0].get_xlabel()
     assert "without loss" in texts(figure)
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("sampled", [64, 0])
+def test_a_sweep_with_entropy_constrained_palettes(sampled):
+    rated = tuple(
+        replace(p, k=256, psnr=p.psnr + 1, sample_bytes=5 * p.k if sampled else None)
+        for p in POINTS
+    )
+    figure = fields(points=POINTS, entropy_constrained=rated, sample_pixels=sampled).plot()
+    np.testing.assert_allclose(curve(figure), [[k / 2, 10 * k] for k in (2, 4, 8)])
+    (line,) = (each for each in figure.axes[0].lines if "entropy-con" in str(each.get_label()))
+    x = [k * 5 / 8 if sampled else k / 2 for k in (2, 4, 8)]
+    np.testing.assert_allclose(line.get_xydata(), [*zip(x, [21, 41, 81], strict=True)])
+    assert line.get_color() != figure.axes[0].lines[0].get_color()
+    assert "entropy-constrained" in texts(figure)
 
 
 def test_a_sweep_with_rivals():

@@ -134,6 +134,54 @@ def test_cells_are_an_estimate_and_said_to_be(sweep, compress, deep, tmp_path):
     assert 0.8 * report.mse < table.points[0].mse < 1.001 * report.mse
 
 
+# Entropy-constrained
+
+
+def test_entropy_constrained_points_are_those_of_compress(sweep, compress, scene, holes, tmp_path):
+    # Mostly dark: of entries that are used as often as others, none is dearer.
+    pixels = ((scene(60, 1090) & 0xF8) / 255) ** 4 * 254
+    pixels = pixels.astype(np.uint8)
+    pixels[~holes(60, 1090)] = 255
+    options = {"nodata": 255, "seed": 3, "codec": "bz2"}
+    table = sweep(pixels, (3, 9), entropy_constrained=True, **options)
+    assert numbers(table) == numbers(sweep(pixels, (3, 9), **options))
+    for plain, rated in zip(table.points, table.entropy_constrained, strict=True):
+        report = compress(
+            pixels,
+            out=tmp_path / f"{plain.k}.kmdask",
+            target_bpp=rated.target_bpp,
+            formats=("zarr",),
+            **options,
+        ).report
+        assert (rated.k, rated.entries) == (report.k, report.k_used) == (255, report.k_used)
+        assert (rated.mse, rated.psnr, rated.delta_e) == (report.mse, report.psnr, report.delta_e)
+        assert (rated.stored_bytes, rated.stored_error) == (report.sizes["zarr"], 0)
+        assert rated.bits_per_pixel == pytest.approx(report.entropy)
+        assert report.attained <= rated.target_bpp + 1e-12
+        # The entropy of both is that of all pixels, missing ones among them, or of valid ones.
+        valid = table.valid_pixels / (60 * 1090)
+        missing = -valid * math.log2(valid) - (1 - valid) * math.log2(1 - valid)
+        assert plain.bits_per_pixel == pytest.approx(missing + valid * rated.target_bpp)
+        assert plain.target_bpp is None
+    assert table.entropy_constrained[-1].mse < table.points[-1].mse
+
+
+def test_entropy_constrained_points_are_refined_too(sweep, compress, deep, tmp_path):
+    options = {"nodata": 0, "refine": 1}
+    (rated,) = sweep(deep, (6,), entropy_constrained=True, sample=0, **options).entropy_constrained
+    report = compress(
+        deep, out=tmp_path / "a.kmdask", target_bpp=rated.target_bpp, formats=("zarr",), **options
+    ).report
+    assert rated.mse < report.mse * 1.05
+    assert rated.stored_bytes is None
+
+
+def test_entropy_constrained_points_of_images_of_one_color(sweep):
+    table = sweep(np.full((20, 30, 3), 7, np.uint8), (1, 2), entropy_constrained=True)
+    for point in (*table.points, *table.entropy_constrained):
+        assert (point.entries, point.mse, point.bits_per_pixel) == (1, 0, 0)
+
+
 # Alone
 
 
@@ -221,6 +269,8 @@ def test_knee(sweep):
         ({"ks": (2, 70_000)}, "got 70000"),
         ({"sample": -1}, "got -1"),
         ({"sample": True}, "got True"),
+        ({"entropy_constrained": 2}, "True or False; got 2"),
+        ({"entropy_constrained": True, "fixed": ["#ffffff"]}, "leave one of them out"),
         ({"scale": (1, 1)}, "one for each of the 3 bands"),
     ],
 )
@@ -239,14 +289,17 @@ def test_nothing_valid(sweep):
 
 def test_files(sweep, tmp_path):
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    table = sweep(pixels, (2, 16), scale=(2.0,), window=(0, 0, 4, 4))
+    table = sweep(pixels, (2, 16), scale=(2.0,), window=(0, 0, 4, 4), entropy_constrained=True)
     files = {"json": tmp_path / "a.json", "csv": tmp_path / "a.csv"}
     table.write(**files)
     assert Sweep.from_json(files["json"].read_bytes()) == table
     assert json.loads(files["json"].read_text())["points"][1]["psnr"] is None
     rows = list(csv.DictReader(io.StringIO(files["csv"].read_text())))
-    assert [float(row["psnr"]) for row in rows] == [point.psnr for point in table.points]
-    assert [int(row["sample_bytes"]) for row in rows] == [p.sample_bytes for p in table.points]
+    points = [*table.points, *table.entropy_constrained]
+    assert [float(row["psnr"]) for row in rows] == [point.psnr for point in points]
+    assert [int(row["sample_bytes"]) for row in rows] == [p.sample_bytes for p in points]
+    asked = [float(row["target_bpp"]) for row in rows if row["target_bpp"]]
+    assert asked == [point.target_bpp for point in table.entropy_constrained]
     with pytest.raises(OutputExistsError):
         table.write(**files)
     table.write(**files, overwrite=True)
@@ -268,6 +321,10 @@ def test_command_line(tmp_path, client, scene, write_raster, monkeypatch):
     assert [point.k for point in table.points] == [2, 3]
     assert f"{table.points[1].psnr:.2f} dB" in done.stdout
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 3
+    done = run(source, "--ks", "3", "--entropy-constrained", "--json", tmp_path / "c.json")
+    assert done.exit_code == 0, done.output
+    (rated,) = Sweep.from_json((tmp_path / "c.json").read_bytes()).entropy_constrained
+    assert f"   256 {rated.entries:>7} {rated.mse:>9.4g} {rated.psnr:.2f} dB" in done.stdout
     refused = run(source, *files)
     assert refused.exit_code == 1
     assert "a.json" in refused.stderr

@@ -103,6 +103,42 @@ def test_psnr(packed):
     assert contents(image.path) == contents(packed(k=k).path)
 
 
+def test_psnr_is_met_after_smoothing(packed):
+    plain, smoothed = (packed(k=9, smooth=smooth).report.psnr for smooth in (0, 0.5))
+    asked = (plain + smoothed) / 2
+    image = packed(psnr=asked, smooth=0.5)
+    k = image.report.k
+    assert packed(psnr=asked).report.k <= 9 < k
+    assert packed(k=k - 1, smooth=0.5).report.psnr < asked <= image.report.psnr
+    assert image.report.attained == image.report.psnr
+    assert contents(image.path) == contents(packed(k=k, smooth=0.5).path)
+    with pytest.raises(ParameterError, match=r"dB after smoothing; .*, or smooth less"):
+        packed(psnr=90, smooth=2.0)
+
+
+def test_psnr_after_smoothing_of_deep_and_missing_pixels(compress, tmp_path, scene, holes):
+    pixels = scene(60, 80, 4).astype(np.uint16) * 37 + 1
+    pixels[~holes(60, 80)] = 0
+    options = {"nodata": 0, "refine": 0, "smooth": 0.5, "formats": ("zarr",), "overwrite": True}
+    found = compress(pixels, psnr=24, out=tmp_path / "a.kmdask", **options).report
+    fewer = compress(pixels, found.k - 1, tmp_path / "a.kmdask", **options).report
+    # Of all pixels, and not of their groups.
+    assert fewer.psnr < 24 <= found.psnr
+
+
+def test_psnr_after_smoothing_is_estimated_with_a_margin(monkeypatch, compress, tmp_path, scene):
+    pixels = np.tile(scene(120, 150, 1), (9, 14, 1))
+    # Less contrast, and so less error, on the one side than on the other.
+    pixels = (pixels * np.linspace(0.2, 1, pixels.shape[1])[:, None]).astype(np.uint8)
+    options = {"smooth": 0.4, "formats": ("zarr",), "ssim": False, "overwrite": True}
+    asked = compress(pixels, 9, tmp_path / "a.kmdask", **options).report.psnr
+    exact = compress(pixels, psnr=asked, out=tmp_path / "a.kmdask", **options).report
+    assert (exact.psnr, exact.k) == (asked, 9)
+    monkeypatch.setattr("kmdask.palette_fit.affordable", lambda _: 3)
+    part = compress(pixels, psnr=asked, out=tmp_path / "a.kmdask", **options).report
+    assert part.psnr > asked
+
+
 @pytest.mark.parametrize("codec", ["zstd", "bz2"])
 def test_max_bytes(packed, codec):
     allowed = 12_000

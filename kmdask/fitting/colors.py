@@ -157,7 +157,7 @@ _spare: dict[str, list[npt.NDArray[Any]]] = {"uint32": [], "int64": []}
 
 
 @contextmanager
-def _zeros(dtype: str) -> Iterator[npt.NDArray[Any]]:
+def zeros(dtype: str) -> Iterator[npt.NDArray[Any]]:
     """Give a table of all codes, all zeros, that has to be all zeros again at the end.
 
     As many are kept as are in use at once: paging in 64 MiB and more afresh costs more than
@@ -173,13 +173,13 @@ def _zeros(dtype: str) -> Iterator[npt.NDArray[Any]]:
 
 
 def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> ColorTable:
-    with _zeros("uint32") as table:
+    with zeros("uint32") as table:
         return ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
 
 
 def _merge(tables: list[ColorTable]) -> ColorTable:
     # Lists of millions of colours add up several times faster in a table than pair by pair.
-    with _zeros("int64") as table:
+    with zeros("int64") as table:
         for codes, counts in tables:
             kernels.add(codes, counts, table)
         return ColorTable(*kernels.drain(table))

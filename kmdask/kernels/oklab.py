@@ -24,7 +24,7 @@ from numba import njit
 if TYPE_CHECKING:
     from kmdask.kernels.room import Floats
 
-__all__ = ["from_oklab", "to_oklab"]
+__all__ = ["from_oklab", "kernel", "lab_of", "light_of_values", "to_oklab"]
 
 # Where a division may raise an error no loop vectorises; here that is six times as slow.
 kernel = njit(nogil=True, cache=True, error_model="numpy")
@@ -126,6 +126,15 @@ def _mix(rows: tuple[tuple[float, ...], ...], columns: Floats, out: Floats) -> N
 
 
 @kernel
+def light_of_values() -> Floats:
+    """Linear light of the values from 0 to 255."""
+    whole = np.empty(256)
+    for i in range(256):
+        whole[i] = _light(float(i))
+    return whole
+
+
+@kernel
 def to_oklab(colors: Floats) -> Floats:
     """Turn colours into OKLab.
 
@@ -139,9 +148,12 @@ def to_oklab(colors: Floats) -> Floats:
     float64 array of shape (n, 3)
         Lightness L, from 0 to 1, and a and b.
     """
-    whole = np.empty(256)
-    for i in range(256):
-        whole[i] = _light(float(i))
+    return lab_of(colors, light_of_values())
+
+
+@kernel
+def lab_of(colors: Floats, whole: Floats) -> Floats:
+    """Do so with what `light_of_values` returns."""
     result = np.empty(colors.shape)
     # What a strip leaves at its end from the one before is computed for nothing.
     light, cones, lab = np.zeros((3, STRIP)), np.empty((3, STRIP)), np.empty((3, STRIP))

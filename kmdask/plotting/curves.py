@@ -28,15 +28,14 @@ def draw_sweep(table: Sweep) -> Sheet:
     """Draw the points of a sweep, and its rivals; see `kmdask.Sweep.plot`."""
     sheet = Sheet(8.0, 5.8)
     axes = sheet.place(0.75, 1.3, 7.0, 3.85)
-    bits = {point.k: _bits(table, point) for point in table.points}
-    quality = {point.k: _quality(table, point) for point in table.points}
+    plain, rated = (
+        [(_bits(table, point), _quality(table, point)) for point in points]
+        for points in (table.points, table.entropy_constrained)
+    )
     rivals = [(each.codec, each.k, _per_pixel(table, each.sample_bytes), each.psnr)
               for each in table.rivals]  # fmt: skip
-    finite = [
-        value
-        for value in (*quality.values(), *(psnr for *_, psnr in rivals))
-        if math.isfinite(value)
-    ]
+    everything = [*plain, *rated, *((x, psnr) for _, _, x, psnr in rivals)]
+    finite = [psnr for _, psnr in everything if math.isfinite(psnr)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     room = max(high - low, 1.0) * 0.1
     top = high + room
@@ -48,16 +47,16 @@ def draw_sweep(table: Sweep) -> Sheet:
                 if name == codec and (k is not None) == of_indices
             )
             _line(axes, codec, own, top, of_indices=of_indices)
-    most = max(bits.values())
+    most = max(x for x, _ in (*plain, *rated))
     for codec, sign in _bounds(rivals, most).items():
         axes.plot(*zip(*sign, strict=True), color=RIVALS[codec][0], lw=1.3, ls=":", zorder=3,
                   label="_nolegend_")  # fmt: skip
-    places = [(bits[p.k], min(quality[p.k], top)) for p in table.points]
-    axes.plot(*zip(*places, strict=True), color=ACCENT, lw=2, marker="o", ms=5.5, mec="white",
-              mew=0.8, zorder=5, label="palette, as stored" if table.sample_pixels else "palette",
-              clip_on=False)  # fmt: skip
-    _scale(axes, [*bits.values(), *(x for _, _, x, _ in rivals)])
-    lossless = any(math.isinf(value) for value in (*quality.values(), *(y for *_, y in rivals)))
+    stored = ", as stored" if table.sample_pixels else ""
+    names = f"palette{stored}", f"entropy-constrained{stored}"
+    places = _palettes(axes, plain, top, names[0], color=ACCENT, lw=2, mec="white", mew=0.8)
+    _palettes(axes, rated, top, names[1], color=INK, lw=1.2, ls="--", mfc="white")
+    _scale(axes, [x for x, _ in everything])
+    lossless = len(finite) < len(everything)
     axes.set_ylim(low - room, top + (0 if lossless else room / 2))
     if not finite:
         axes.set_yticks([])
@@ -69,6 +68,17 @@ def draw_sweep(table: Sweep) -> Sheet:
     _dress(axes, table)
     _head(sheet, table)
     return sheet
+
+
+def _palettes(
+    axes: Axes, points: list[tuple[float, float]], top: float, name: str, **style: Any
+) -> list[tuple[float, float]]:
+    """Draw a curve of palettes, if there are any; return where its points are."""
+    places = [(x, min(psnr, top)) for x, psnr in points]
+    if places:
+        axes.plot(*zip(*places, strict=True), marker="o", ms=5.5, zorder=5,
+                  label=name, clip_on=False, **style)  # fmt: skip
+    return places
 
 
 def _per_pixel(table: Sweep, size: int) -> float:

@@ -93,7 +93,7 @@ def measure_palette(
 ) -> float:
     """Return the mean squared error of a palette on windows, over valid pixels and bands."""
     errors = [
-        pixel_errors(pixels, encode(pixels, palette, mask, space=space), palette)[0]
+        pixel_errors(pixels, encode(pixels, palette, mask, space=space), palette, looks=False)[0]
         for pixels, mask in windows
     ]
     total = merged(dask.compute(*run(*errors)))
