@@ -235,11 +235,14 @@ def _color_errors(
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
     labels = nearest_rows(colors, entries, space, palette.penalties)
-    squared = (colors - entries[labels]) ** 2
     pixels = np.bincount(labels, counts, len(palette))
     seen = seen_in_colors(colors, palette.colors, labels, counts)
-    added = np.concatenate([(squared * counts[:, None]).sum(axis=0), pixels, seen])
-    return with_largest(added, np.sqrt(squared.max(axis=0, initial=0)))
+    sums, largest = np.empty(palette.bands), np.empty(palette.bands)
+    # Band by band: what is worked on stays in the cache.
+    for band in range(palette.bands):
+        gaps = np.abs(colors[:, band] - entries[labels, band])
+        sums[band], largest[band] = (gaps * gaps * counts).sum(), gaps.max(initial=0)
+    return with_largest(np.concatenate([sums, pixels, seen]), largest)
 
 
 def _pixel_errors(
