@@ -110,15 +110,18 @@ def _gather(
     """Gather values of shape (band, y, x) in the cells of a table, of which n are occupied."""
     codes, counts, sums, keys, cells, low, high = table
     bands, height, width = values.shape
+    # A row of all bands by itself: in the strip they are far apart, where a cache mixes them up.
+    strip, values = values, np.empty((bands, width))
     place = np.empty(width)
     row_codes = np.empty(width, np.uint32)
     whole = np.empty((bands, width), np.int64)
     for y in range(height):
+        values[:] = strip[:, y]
         row_codes[:] = 0
         for axis in range(axes.shape[1]):
             place[:] = -origin[axis]
             for band in range(bands):
-                weight, row = axes[band, axis], values[band, y]
+                weight, row = axes[band, axis], values[band]
                 for x in range(width):
                     place[x] += row[x] * weight
             last = np.float64(steps[axis] - 1)
@@ -128,7 +131,7 @@ def _gather(
                 row_codes[x] |= parts[axis, np.int64(min(step, last))]
         for band in range(bands):
             offset, inverse, limit = units[0, band], units[1, band], units[2, band]
-            row = values[band, y]
+            row = values[band]
             for x in range(width):
                 quanta = np.rint((row[x] - offset) * inverse)
                 quanta = max(-limit, quanta)
@@ -150,8 +153,8 @@ def _gather(
             counts[cell] += 1
             for band in range(bands):
                 sums[cell, band] += whole[band, x]
-                low[band] = min(low[band], values[band, y, x])
-                high[band] = max(high[band], values[band, y, x])
+                low[band] = min(low[band], values[band, x])
+                high[band] = max(high[band], values[band, x])
             while n == codes.size:
                 n = _coarsen(n, codes, counts, sums, keys, cells)
                 dropped += 1
