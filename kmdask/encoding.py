@@ -240,8 +240,9 @@ def _cached_table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsig
     table = np.zeros(1 << kernels.CODE_BITS, index_dtype(len(palette)))
     added = palette.penalties
     if space is None:
+        colors = palette.colors.copy()  # that cannot be written to is a type of its own to numba
         kernels.nearest_table(
-            palette.colors, np.zeros(len(palette)) if added is None else added, table
+            colors, np.zeros(len(colors)) if added is None else added.copy(), table
         )
         return table
     entries = palette.colors.astype(np.float64)

@@ -17,10 +17,11 @@ import numpy as np
 
 from kmdask.graphs import over_chunks
 from kmdask.kernels.ssim import GRAIN, SIDE, WINDOW, add_similarities
+from kmdask.kernels.strips import COMMON, strips
 from kmdask.pixels import ALL_VALID, valid_or_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import dask.array as da
     import numpy.typing as npt
@@ -246,12 +247,24 @@ def sums_of_windows(
         entries[:, :-1] = colors.T.astype(offset.dtype) - offset
         valid = None if (second < len(colors)).all() else (second < len(colors)).astype(np.uint8)
         second = second[:, :, None]
-    totals = np.zeros(first.shape[2], np.int64)
+    windows, totals = 0, np.zeros(first.shape[2], np.int64)
     mask = ALL_VALID if valid is None else valid_or_all(valid)
-    windows = add_similarities(
-        first, second, entries, mask, offset, exact, *scale.constants, totals
-    )
+    options = offset, exact, *scale.constants, totals
+    for y, part, other in _parts(first, second, offset.dtype, indices=colors is not None):
+        windows += add_similarities(part, other, entries, mask[y : y + len(part)], *options)
     return np.array([windows, *totals])
+
+
+def _parts(
+    first: npt.NDArray[Any], second: npt.NDArray[Any], dtype: np.dtype[Any], *, indices: bool
+) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Images of common types as they are, of others in strips of a type; with their first rows."""
+    if first.dtype in COMMON and (indices or first.dtype == second.dtype):
+        yield 0, first, second
+        return
+    for y, part in strips(first, overlap=EDGE):
+        other = second[y : y + len(part)]
+        yield y, part.astype(dtype, order="C"), other if indices else other.astype(dtype, order="C")
 
 
 def _sum(parts: list[npt.NDArray[np.object_]]) -> npt.NDArray[np.object_]:

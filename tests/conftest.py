@@ -25,6 +25,7 @@ from forked import Forked
 from hypothesis import settings
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
+from threadpoolctl import threadpool_limits
 
 import kmdask
 from kmdask.connecting.clusters import NO_PROFILE
@@ -61,6 +62,18 @@ def forked_workers():
             patch.setenv(f"DASK_{name.upper().replace('.', '__')}", str(value))
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))  # it is not told of sys.path
         get_mp_context().set_forkserver_preload(["preloaded"])
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def single_threads():
+    """BLAS and OpenMP, of which scikit-learn makes use, get one thread in each process.
+
+    Theirs wait for one another by turning round, which several processes on few cores pay for.
+    """
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(1):
+        for library in ("OMP", "OPENBLAS"):
+            patch.setenv(f"{library}_NUM_THREADS", "1")
         yield
 
 

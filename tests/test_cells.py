@@ -96,7 +96,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_cells_equal_brute_force(image, holes, dtype):
+def test_cells_equal_brute_force(image, holes, monkeypatch, dtype):
     pixels, valid = image(dtype, 31, 47, 4), holes(31, 47)
     if pixels.dtype.kind == "f":
         pixels[~valid] = [np.nan, np.inf, -np.inf, 0]
@@ -106,6 +106,8 @@ def test_cells_equal_brute_force(image, holes, dtype):
     np.testing.assert_array_equal(found.low, pixels[valid].min(axis=0))
     np.testing.assert_array_equal(found.high, pixels[valid].max(axis=0))
     same(gathered(pixels, grid, valid, (9, 20)), found)
+    monkeypatch.setattr("kmdask.kernels.strips.VALUES", 1)
+    same(gathered(pixels, grid, valid), found)
 
     # Whatever the cells, the sum over all of them is that of the pixels.
     total = [sum(map(int, band)) for band in found.sums.T]

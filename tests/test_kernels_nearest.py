@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdask.kernels import search as prepared
+from kmdask.kernels import strips
 from kmdask.kernels.nearest import moments_of_pixels, nearest_pixels, search_of
 
 NO_MASK = np.empty((0, 0), np.uint8)
@@ -22,7 +23,9 @@ KINDS = [
     ("f4", "planar"),
     ("f8", "fortran"),
 ]
-"""Of pixels: each is compiled, which takes seconds."""
+"""Of pixels: each is compiled, which takes seconds, but for the types that are converted."""
+VALUES = [1, 1 << 17]
+"""Of a strip that is converted: eight rows, and all there are."""
 
 
 class Case(NamedTuple):
@@ -153,31 +156,38 @@ def cases(draw):
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid:RuntimeWarning")
 @settings(max_examples=60, deadline=None)
-@given(cases(), st.booleans())
-def test_every_pixel_gets_its_nearest_centre(case, grouped):
+@given(cases(), st.booleans(), st.sampled_from(VALUES))
+def test_every_pixel_gets_its_nearest_centre(case, grouped, values):
     with mock.patch.object(prepared, "UNGROUPED", 0 if grouped else 512):
         search = search_of(case.centers)
-    np.testing.assert_array_equal(nearest(case, search), expected_indices(case))
+    with mock.patch.object(strips, "VALUES", values):
+        np.testing.assert_array_equal(nearest(case, search), expected_indices(case))
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases(), st.sampled_from([1.0, 0.125, 3.0]), st.sampled_from([2.0**40, 50.0]), st.booleans())
+@given(
+    cases(),
+    st.sampled_from([1.0, 0.125, 3.0]),
+    st.sampled_from([2.0**40, 50.0]),
+    st.booleans(),
+    st.sampled_from(VALUES),
+)
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid:RuntimeWarning")
-def test_moments_are_exact(case, quantum, limit, grouped):
+def test_moments_are_exact(case, quantum, limit, grouped, values):
     k, bands = len(case.centers), case.pixels.shape[2]
     with mock.patch.object(prepared, "UNGROUPED", 0 if grouped else 512):
         search = search_of(case.centers)
     offset = np.linspace(-5, 5, bands)
     sums, counts = np.full((k, bands), 3), np.full(k, 4)
     pixels, mask, project, scale, _ = case
-    total = moments_of_pixels(
-        pixels, mask, project, scale, search, offset, np.full(bands, quantum), limit, sums, counts
-    )
+    given = pixels, mask, project, scale, search, offset, np.full(bands, quantum), limit
+    with mock.patch.object(strips, "VALUES", values):
+        total = moments_of_pixels(*given, sums, counts)
     labels, squared = brute_force(case)
     valid = is_valid(case)
-    values = np.rint((pixels[valid].astype(np.float64) - offset) / quantum)
+    whole = np.rint((pixels[valid].astype(np.float64) - offset) / quantum)
     expected = np.full((k, bands), 3)
-    np.add.at(expected, labels[valid], np.clip(values, -limit, limit).astype(np.int64))
+    np.add.at(expected, labels[valid], np.clip(whole, -limit, limit).astype(np.int64))
     np.testing.assert_array_equal(sums, expected)
     np.testing.assert_array_equal(counts, 4 + np.bincount(labels[valid], minlength=k))
     np.testing.assert_allclose(total, squared[valid].sum(), rtol=1e-12)

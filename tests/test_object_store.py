@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 import warnings
 from collections import Counter
@@ -10,7 +11,6 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import boto3
-import dask
 import numpy as np
 import object_store
 import pytest
@@ -154,10 +154,13 @@ def test_object_by_object_as_on_disk(out, source, local, client, store):
 @pytest.mark.slow
 def test_by_processes(out, source, local):
     with (
-        # Those that are forked have the environment of before, without the store's credentials.
-        dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}),
         LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            # They are forked from one of before, which has not the store's credentials.
+            env=dict(os.environ),
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -69,7 +69,7 @@ def pictures(scene):
     ("dtype", "bands"),
     [("uint8", 3), ("uint8", 1), ("uint16", 2), ("int32", 1), ("float32", 2), ("float64", 1)],
 )
-def test_scikit_image_says_the_same_and_chunks_change_nothing(pictures, dtype, bands):
+def test_scikit_image_says_the_same_and_chunks_change_nothing(pictures, monkeypatch, dtype, bands):
     pixels, indices, palette = pictures(dtype, bands)
     colors = decode(da.from_array(indices), palette).compute()
     peak = 255.0 if dtype == "uint8" else float(np.ptp(pixels))
@@ -81,6 +81,9 @@ def test_scikit_image_says_the_same_and_chunks_change_nothing(pictures, dtype, b
     for chunks in ((40, 530), (13, 177), (39, 6), (3, 500)):
         found.append(mean(pixels, indices, scale, palette=palette, chunks=chunks))
         found.append(mean(pixels, colors, scale, chunks=chunks))
+    monkeypatch.setattr("kmdask.kernels.strips.VALUES", 1)
+    found.append(mean(pixels, indices, scale, palette=palette))
+    found.append(mean(pixels, colors, scale))
     assert found[0] == pytest.approx(expected, abs=1e-9)
     assert set(found) == {found[0]}, "not a bit differs"
 

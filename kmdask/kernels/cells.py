@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kmdask.kernels.strips import strips
+
 SLOTS = 4
 """Slots of the hash table for each cell there may be: with more, probes are short."""
 
@@ -80,7 +82,85 @@ def _coarsen(
     return left
 
 
+class _Table(NamedTuple):
+    """The occupied cells of a block as they are found, ``most + 1`` at most, and where they are."""
+
+    codes: npt.NDArray[np.uint32]
+    counts: npt.NDArray[np.int64]
+    sums: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.uint32]  # (slots,)
+    cells: npt.NDArray[np.int32]  # (slots,), -1 where there is none
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+
 @njit(nogil=True, cache=True)
+def _gather(
+    values: npt.NDArray[np.float64],
+    mask: npt.NDArray[np.uint8],
+    axes: npt.NDArray[np.float64],
+    origin: npt.NDArray[np.float64],
+    steps: npt.NDArray[np.int64],
+    parts: npt.NDArray[np.uint32],
+    units: npt.NDArray[np.float64],
+    table: _Table,
+    n: int,
+    dropped: int,
+) -> tuple[int, int]:
+    """Gather values of shape (band, y, x) in the cells of a table, of which n are occupied."""
+    codes, counts, sums, keys, cells, low, high = table
+    bands, height, width = values.shape
+    # A row of all bands by itself: in the strip they are far apart, where a cache mixes them up.
+    strip, values = values, np.empty((bands, width))
+    place = np.empty(width)
+    row_codes = np.empty(width, np.uint32)
+    whole = np.empty((bands, width), np.int64)
+    for y in range(height):
+        values[:] = strip[:, y]
+        row_codes[:] = 0
+        for axis in range(axes.shape[1]):
+            place[:] = -origin[axis]
+            for band in range(bands):
+                weight, row = axes[band, axis], values[band]
+                for x in range(width):
+                    place[x] += row[x] * weight
+            last = np.float64(steps[axis] - 1)
+            for x in range(width):
+                # Not a number, in an invalid pixel, fails both comparisons.
+                step = max(0.0, place[x])
+                row_codes[x] |= parts[axis, np.int64(min(step, last))]
+        for band in range(bands):
+            offset, inverse, limit = units[0, band], units[1, band], units[2, band]
+            row = values[band]
+            for x in range(width):
+                quanta = np.rint((row[x] - offset) * inverse)
+                quanta = max(-limit, quanta)
+                whole[band, x] = np.int64(min(quanta, limit))
+        for x in range(width):
+            if mask.size and mask[y, x] == 0:
+                continue
+            code = row_codes[x] >> np.uint32(dropped)
+            slot = _slot(code, keys, cells)
+            cell = int(cells[slot])
+            if cell < 0:
+                cell = n
+                keys[slot] = code
+                cells[slot] = n
+                codes[n] = code
+                counts[n] = 0
+                sums[n] = 0
+                n += 1
+            counts[cell] += 1
+            for band in range(bands):
+                sums[cell, band] += whole[band, x]
+                low[band] = min(low[band], values[band, x])
+                high[band] = max(high[band], values[band, x])
+            while n == codes.size:
+                n = _coarsen(n, codes, counts, sums, keys, cells)
+                dropped += 1
+    return n, dropped
+
+
 def gather(
     pixels: npt.NDArray[np.generic],
     mask: npt.NDArray[np.uint8],
@@ -115,66 +195,25 @@ def gather(
     -------
     Gathered
     """
-    height, width, bands = pixels.shape
-    slots = 1
+    bands, slots = pixels.shape[2], 1
     while slots < SLOTS * most:
         slots *= 2
-    keys = np.empty(slots, np.uint32)
-    cells = np.full(slots, np.int32(-1))
-    codes = np.empty(most + 1, np.uint32)
-    counts = np.empty(most + 1, np.int64)
-    sums = np.empty((most + 1, bands), np.int64)
-    low = np.full(bands, np.inf)
-    high = np.full(bands, -np.inf)
-    values = np.empty((bands, width))
-    place = np.empty(width)
-    row_codes = np.empty(width, np.uint32)
-    whole = np.empty((bands, width), np.int64)
-    n = 0
-    dropped = 0
-    for y in range(height):
-        for band in range(bands):
-            for x in range(width):
-                values[band, x] = pixels[y, x, band]
-        row_codes[:] = 0
-        for axis in range(axes.shape[1]):
-            place[:] = -origin[axis]
-            for band in range(bands):
-                weight = axes[band, axis]
-                for x in range(width):
-                    place[x] += values[band, x] * weight
-            last = np.float64(steps[axis] - 1)
-            for x in range(width):
-                # Not a number, in an invalid pixel, fails both comparisons.
-                step = max(0.0, place[x])
-                row_codes[x] |= parts[axis, np.int64(min(step, last))]
-        for band in range(bands):
-            offset, inverse, limit = units[0, band], units[1, band], units[2, band]
-            for x in range(width):
-                quanta = np.rint((values[band, x] - offset) * inverse)
-                quanta = max(-limit, quanta)
-                whole[band, x] = np.int64(min(quanta, limit))
-        for x in range(width):
-            if mask.size and mask[y, x] == 0:
-                continue
-            code = row_codes[x] >> np.uint32(dropped)
-            slot = _slot(code, keys, cells)
-            cell = int(cells[slot])
-            if cell < 0:
-                cell = n
-                keys[slot] = code
-                cells[slot] = n
-                codes[n] = code
-                counts[n] = 0
-                sums[n] = 0
-                n += 1
-            counts[cell] += 1
-            for band in range(bands):
-                sums[cell, band] += whole[band, x]
-                low[band] = min(low[band], values[band, x])
-                high[band] = max(high[band], values[band, x])
-            while n > most:
-                n = _coarsen(n, codes, counts, sums, keys, cells)
-                dropped += 1
-    order = np.argsort(codes[:n])
-    return Gathered(codes[order], counts[order], sums[order], dropped, low, high)
+    table = _Table(
+        np.empty(most + 1, np.uint32),
+        np.empty(most + 1, np.int64),
+        np.empty((most + 1, bands), np.int64),
+        np.empty(slots, np.uint32),
+        np.full(slots, -1, np.int32),
+        np.full(bands, np.inf),
+        np.full(bands, -np.inf),
+    )
+    grid = np.ascontiguousarray(axes), origin, steps, parts, units
+    n = dropped = 0
+    for y, part in strips(pixels):
+        values = np.moveaxis(part, 2, 0).astype(np.float64, order="C")
+        seen = np.ascontiguousarray(mask[y : y + len(part)])
+        n, dropped = _gather(values, seen, *grid, table, n, dropped)
+    order = np.argsort(table.codes[:n])
+    return Gathered(
+        table.codes[order], table.counts[order], table.sums[order], dropped, table.low, table.high
+    )

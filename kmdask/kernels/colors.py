@@ -233,6 +233,10 @@ def nearest_table(
         if corner[bands:].any():
             continue
         n = _candidates(entries, added, corner, (1 << (CELL_BITS // 3)) - 1, candidates)
+        if n == 1:
+            # As in most cells, if entries are few.
+            table[start : start + (1 << CELL_BITS)] = candidates[0]
+            continue
         for code in range(start, start + (1 << CELL_BITS)):
             red = np.int64(_gather(np.uint32(code) >> np.uint32(2)))
             green = np.int64(_gather(np.uint32(code) >> np.uint32(1)))

@@ -2,18 +2,23 @@
 
 A strip of a few rows is read once and turned into features, band by band, which is how GDAL lays it
 out. It is then searched patch by patch, square where the image allows, by `kmdask.kernels.search`.
-Only what is here is compiled once for each dtype and layout of pixels.
+Only what is here is compiled once for each dtype and layout of pixels: for common dtypes, and for
+float64, as which the others come.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from kmdask.kernels.search import PATCH, Floats, Indices, Room, Search, make_room, search, search_of
+from kmdask.kernels.strips import COMMON, strips
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Search", "moments_of_pixels", "nearest_pixels", "search_of"]
 
@@ -143,10 +148,10 @@ def _moments_of_pixels(
     limit: float,
     sums: Indices,
     counts: Indices,
+    total: float,
 ) -> float:
     room = make_room(prepared)
     features = np.empty((prepared.centers.shape[1], SIDE, STRIP))
-    total = 0.0
     for strip in _strips(pixels.shape[0], pixels.shape[1]):
         y, x, tall = strip[0], strip[1], strip[2]
         _features(pixels, y, x, tall, project, scale, features)
@@ -167,6 +172,15 @@ def _moments_of_pixels(
                     value = np.rint((part[v, u, band] - offset[band]) / quantum[band])
                     sums[label, band] += np.int64(min(max(value, -limit), limit))
     return total
+
+
+def _parts(pixels: Pixels) -> Iterator[tuple[slice, Pixels]]:
+    """Pixels of common types as they are, of others in strips of float64; with their rows."""
+    if pixels.dtype in COMMON:
+        yield slice(len(pixels)), _frozen(pixels)
+        return
+    for y, part in strips(pixels):
+        yield slice(y, y + len(part)), _frozen(part.astype(np.float64, order="C"))
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -213,15 +227,10 @@ def nearest_pixels(
     >>> indices
     array([[0, 1]], dtype=uint8)
     """
-    _nearest_pixels(
-        _frozen(pixels),
-        _frozen(np.ascontiguousarray(mask)),
-        _frozen(project),
-        _frozen(scale),
-        Search(*map(_frozen, search)),
-        nodata,
-        indices,
-    )
+    given = _frozen(project), _frozen(scale), Search(*map(_frozen, search))
+    for rows, part in _parts(pixels):
+        shown = _frozen(np.ascontiguousarray(mask[rows]))
+        _nearest_pixels(part, shown, *given, nodata, indices[rows])
 
 
 def moments_of_pixels(
@@ -258,17 +267,10 @@ def moments_of_pixels(
     float
         The sum of the squared distances to the nearest centres, among features.
     """
-    return float(
-        _moments_of_pixels(
-            _frozen(pixels),
-            _frozen(np.ascontiguousarray(mask)),
-            _frozen(project),
-            _frozen(scale),
-            Search(*map(_frozen, search)),
-            _frozen(offset),
-            _frozen(quantum),
-            float(limit),
-            sums,
-            counts,
-        )
-    )
+    given = _frozen(project), _frozen(scale), Search(*map(_frozen, search))
+    units = _frozen(offset), _frozen(quantum), float(limit)
+    total = 0.0
+    for rows, part in _parts(pixels):
+        shown = _frozen(np.ascontiguousarray(mask[rows]))
+        total = _moments_of_pixels(part, shown, *given, *units, sums, counts, total)
+    return float(total)
