@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
@@ -156,11 +155,16 @@ def _reach_quality(
 
     k = first_reaching(lambda k: psnr(k) - asked, least, most)
     if k is None:
-        how = ("", "") if reached is _plain_psnr else (" after smoothing", ", or smooth less")
+        how, advice = "", ""
+        if reached is not _plain_psnr:
+            # Of a sample a bound from below, with two standard errors kept.
+            how, advice = " at least after smoothing", ", or smooth less"
+        # Rounded down: what is offered is what can be had.
+        best = math.floor(100 * psnr(most)) / 100
         msg = (
             f"{target} dB is asked, and k={most:,}, the most there can be in these formats for "
-            f"{len(counted.colors):,} colours, comes to {psnr(most):.2f} dB{how[0]}; ask for "
-            f"no more than that{how[1]}"
+            f"{len(counted.colors):,} colours, comes to {best:.2f} dB{how}; ask for "
+            f"no more than that{advice}"
         )
         raise ParameterError(msg)
     return fit(k)
@@ -217,13 +221,18 @@ def reach_rate(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial
         Colours to begin with. If they have no more, that is the palette.
     fit : callable
         Fits a number of colours.
+
+    Returns
+    -------
+    Trial
+        Measured already.
     """
     # From many entries most starve, and not always those that would be missed least.
     # So from some more than are needed, and from as many as may be equally frequent, too.
     most = min(rate, math.log2(k))
     starts = {k, *(min(k, math.ceil(2 ** (most + more))) for more in (0, MORE))}
     found = [_rated(counted, rate, each, fit) for each in sorted(starts)]
-    return replace(min(found, key=counted.error), k=k)
+    return min(found, key=counted.error).for_k(k)
 
 
 def _rated(counted: Counted, rate: float, k: int, fit: Callable[[int], Trial]) -> Trial:

@@ -113,7 +113,7 @@ def compare(
 
     Of an image and the bundle made of it this is what the bundle's report says. How large the
     differences look, of three bands of 8 bits, takes some 15 ns of a core for a pixel, of noise up
-    to 50.
+    to 100.
 
     Parameters
     ----------

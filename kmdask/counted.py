@@ -63,6 +63,10 @@ class Trial:
         """The error over the colours that it was fitted to, or over all pixels."""
         return self.measuring()
 
+    def for_k(self, k: int) -> Trial:
+        """Return the same palette as what was found for that k, and measure nothing again."""
+        return replace(self, k=k, measuring=lambda: self.metrics)
+
 
 @dataclass(frozen=True)
 class Counted:
@@ -212,7 +216,7 @@ class Counted:
             best = min(found, key=self.error)
             best = best if polish is None else polish(best)
             if last is not None:
-                best = min(best, replace(last, k=k), key=self.error)
+                best = min(best, last.for_k(k), key=self.error)
             last = best
             yield best
 

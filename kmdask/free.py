@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import uuid
@@ -14,6 +15,8 @@ from kmdask.places import is_url, output_place, place
 
 if TYPE_CHECKING:
     from kmdask.places import Place
+
+logger = logging.getLogger(__name__)
 
 
 def check_free(path: Place, *, overwrite: bool) -> None:
@@ -51,7 +54,11 @@ def check_writable(path: Place) -> None:
                 return
         probe = path.with_name(f".{path.name}.probe-{uuid.uuid4().hex}")
         storage.write_file(probe, b"kmdask")
-        storage.remove(probe)
+    try:
+        storage.remove_file(probe)
+    except OSError as error:
+        # Some may write and not remove: that is enough for a file that is new.
+        logger.warning("%r cannot be removed: %s; it was written to see if one can", probe, error)
 
 
 def check_files(

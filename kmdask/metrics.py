@@ -172,7 +172,7 @@ def pixel_errors(
         Where the errors of each chunk are kept.
     looks : bool, default True
         Whether to add up how large they look, of three bands of 8 bits: some 15 ns of a core for a
-        pixel, of noise up to 50.
+        pixel, of noise up to 100.
 
     Returns
     -------

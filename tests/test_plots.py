@@ -364,18 +364,21 @@ def test_a_curve_that_does_not_bend_has_no_knee():
 def test_codecs_are_in_a_row_of_the_legend_below_that_of_palettes():
     points = tuple(Point(k, k, 1.0, 30 + psnr, 1 + k, 8, sample_bytes=8 * k)
                    for k, psnr in ((2, 0), (4, 9), (8, 10)))  # fmt: skip
-    rivals = tuple(
+    rivals = [
         Rival(codec, quality, None, 10 + quality, 1.0, 20 + quality)
         for codec in ("jpeg", "webp", "jxl", "avif")
         for quality in (1, 5)
-    )
-    axes = fields(points=points, rivals=rivals).plot().axes[0]
+    ]
+    rivals += [Rival("png", None, None, 30, 0.0, math.inf), Rival("png", None, 4, 12, 1.0, 25)]
+    axes = fields(points=points, rivals=tuple(rivals), entropy_constrained=points).plot().axes[0]
     rows = {
         tuple(each.get_text() for each in legend.texts): legend.get_window_extent()
         for legend in axes.findobj(mpl.legend.Legend)
     }
-    lower, upper = rows["JPEG", "WebP", "JPEG XL", "AVIF"], rows["palette, as stored", "the knee"]
+    lower = rows["JPEG", "WebP", "JPEG XL", "AVIF", "PNG", "PNG of the indices"]
+    upper = rows["palette, as stored", "entropy-constrained, as stored", "the knee"]
     assert len(rows) == 2
+    assert max(lower.x1, upper.x1) < axes.figure.bbox.x1
     assert (upper.x0, upper.height) == pytest.approx((lower.x0, lower.height))
     # Both have a margin of half a line.
     assert upper.y0 > lower.y0 + 0.7 * lower.height

@@ -176,6 +176,14 @@ def test_entropy_constrained_points_are_refined_too(sweep, compress, deep, tmp_p
     assert rated.stored_bytes is None
 
 
+def test_entropy_constrained_points_without_a_sample_or_a_client_of_ones_own(scene):
+    table = kmdask.sweep(scene(40, 50), (3, 9), entropy_constrained=True, sample=0)
+    for plain, rated in zip(table.points, table.entropy_constrained, strict=True):
+        assert (plain.k, rated.stored_bytes) == (plain.entries, None)
+        assert rated.bits_per_pixel <= plain.bits_per_pixel + 1e-12
+        assert rated.mse <= plain.mse * (1 + 1e-12)
+
+
 def test_entropy_constrained_points_of_images_of_one_color(sweep):
     table = sweep(np.full((20, 30, 3), 7, np.uint8), (1, 2), entropy_constrained=True)
     for point in (*table.points, *table.entropy_constrained):

@@ -112,7 +112,7 @@ def test_psnr_is_met_after_smoothing(packed):
     assert packed(k=k - 1, smooth=0.5).report.psnr < asked <= image.report.psnr
     assert image.report.attained == image.report.psnr
     assert contents(image.path) == contents(packed(k=k, smooth=0.5).path)
-    with pytest.raises(ParameterError, match=r"dB after smoothing; .*, or smooth less"):
+    with pytest.raises(ParameterError, match=r"dB at least after smoothing; .*, or smooth less"):
         packed(psnr=90, smooth=2.0)
 
 

@@ -495,6 +495,16 @@ def test_the_command_exports(bundle, folder):
     assert b"https://" not in (out / "index.html").read_bytes()
 
 
+def test_tiles_that_cannot_be_read(bundle, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr("kmdask.storage.read_files", refuse)
+    with pytest.raises(kmdask.BundleError, match=r"tiles of .* cannot be read: no answer; check"):
+        kmdask.export_view(bundle, tmp_path / "page", original=False)
+    assert not (tmp_path / "page").exists()
+
+
 def test_tiles_that_are_not_there(bundle, tmp_path):
     copy = shutil.copytree(bundle.path, tmp_path / "copy.kmdask")
     (copy / "tiles_files" / "11" / "1_0.png").unlink()

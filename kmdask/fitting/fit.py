@@ -155,11 +155,13 @@ def fit_centers(
         start = start if space is None else space.project(start)
         start = grown_start(features, colors.counts, colors.codes, start, k=k, seed=seed)
     # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
-    features, weights = dask.persist(features, colors.counts.astype(np.float64))
+    dtype, weights = features.dtype, colors.counts.astype(np.float64)
+    features, weights = dask.persist(features, weights)
     shift = TOL * Blocks(features, weights).summary().variance
     blocks = Blocks(*dask.persist(*_joined(features, weights)))
+    del features, weights  # joined, they are held once more
     centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=shift, held=len(held))
-    free = _in_bands(centers.astype(features.dtype), colors, space, len(held))
+    free = _in_bands(centers.astype(dtype), colors, space, len(held))
     return np.concatenate([fixed, free])
 
 

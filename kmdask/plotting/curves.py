@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from kmdask.chunks import ceil_div
 from kmdask.plotting.sheets import ACCENT, INK, LINES, MUTED, RIVALS, Sheet
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ APART = 22
 
 ROW = 0.048
 """Height of a row of the legend, as a part of the axes'."""
+
+COLUMNS = 6
+"""Names in a row of the legend at most."""
 
 NAMES = {"jpeg": "JPEG", "webp": "WebP", "jxl": "JPEG XL", "avif": "AVIF", "png": "PNG"}
 
@@ -180,18 +184,22 @@ def _dress(axes: Axes, table: Sweep) -> None:
 
 
 def _explain(axes: Axes) -> None:
-    """Name palettes in one row, and other codecs in one below: a legend goes down its columns."""
+    """Name palettes in one row, and other codecs below: a legend goes down its columns."""
     lines: list[Any] = axes.get_legend_handles_labels()[0]
-    rows = [
-        [line for line in lines if (line.get_color() == ACCENT) == own] for own in (False, True)
+    codecs = tuple(NAMES.values())
+    groups = [
+        [line for line in lines if line.get_label().startswith(codecs) == others]
+        for others in (True, False)
     ]
-    for place, row in enumerate(filter(None, rows)):
+    rows = 0
+    for group in filter(None, groups):
         below = axes.get_legend()
         if below is not None:
             axes.add_artist(below)
-        axes.legend(handles=row, ncols=len(row), loc="lower left", fontsize=9, frameon=False,
-                    bbox_to_anchor=(-0.01, 1.035 + ROW * place), labelcolor=INK, handlelength=2,
-                    columnspacing=1.6, borderaxespad=0)  # fmt: skip
+        axes.legend(handles=group, ncols=min(len(group), COLUMNS), loc="lower left", fontsize=9,
+                    bbox_to_anchor=(-0.01, 1.035 + ROW * rows), labelcolor=INK, handlelength=2,
+                    columnspacing=1.6, borderaxespad=0, frameon=False)  # fmt: skip
+        rows += ceil_div(len(group), COLUMNS)
 
 
 def _head(sheet: Sheet, table: Sweep) -> None:

@@ -182,11 +182,16 @@ def _copy_tiles(image: CompressedImage, folder: Path) -> None:
         for i in range(0, len(names), storage.TOGETHER):
             try:
                 read = storage.read_files(tiles / level, names[i : i + storage.TOGETHER])
-            except OSError as error:
+            except FileNotFoundError as error:
                 raise BundleError(
                     f"{str(image.path)!r} is damaged: a tile cannot be read: {error}; bring it "
                     "back from a copy, or compress the image again (kmdask verify finds all that "
                     "is wrong)"
+                ) from error
+            except OSError as error:
+                raise BundleError(
+                    f"tiles of {str(image.path)!r} cannot be read: {error}; check rights, "
+                    "credentials and the way there"
                 ) from error
             storage.write_files(folder / level, read)
 

@@ -42,9 +42,9 @@ class WholeStore(WrapperStore[Store]):
         super().__init__(store)
         self.bundle, self.part = bundle, part
 
-    def with_read_only(self, read_only: bool = False) -> Self:  # noqa: FBT001, FBT002  zarr's
-        """Return the same store to read from alone, or to write to."""
-        return type(self)(self._store.with_read_only(read_only), self.bundle, self.part)
+    def _with_store(self, store: Store) -> Self:
+        """Wrap another store of the same content, as zarr does to read alone."""
+        return type(self)(store, self.bundle, self.part)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -61,6 +61,8 @@ class WholeStore(WrapperStore[Store]):
     ) -> Buffer | None:
         """Do what `get` does, for the codec pipeline of newer zarr that does not await."""
         store: Any = self._store
+        if not hasattr(store, "get_sync"):
+            raise TypeError(f"{store} cannot be read from without waiting")
         found = store.get_sync(key, prototype=prototype, byte_range=byte_range)
         return self._checked(key, found)
 
