@@ -73,7 +73,7 @@ class Block:
     @cached_property
     def counted(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Codes and counts of its colours."""
-        counted: tuple[Any, Any] = colors.count(self.pixels, ALL_VALID, np.zeros(COLORS, np.uint32))
+        counted: tuple[Any, Any] = colors.count(self.pixels, ALL_VALID, np.zeros(COLORS, np.uint8))
         return counted
 
     @cached_property
@@ -106,7 +106,7 @@ class Block:
 
 def of_colors(block: Block) -> list[Kernel]:
     """Counting, the table, looking up."""
-    table, sums = np.zeros(COLORS, np.uint32), np.zeros(COLORS, np.int64)
+    table, sums = np.zeros(COLORS, np.uint8), np.zeros(COLORS, np.int64)
     codes, counts = block.counted
     bytes_of_rows = colors.decode_codes(codes, 3)
     filled, indices = np.zeros(COLORS, np.uint8), np.empty_like(block.indices)

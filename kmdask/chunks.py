@@ -47,7 +47,7 @@ COPIES = 3
 """Chunks that a thread holds at once: what is decoded, what is made of it, and the codec's."""
 
 TABLE = 64 << 20
-"""Bytes of the table in which a thread counts the colours of at most three 8-bit bands."""
+"""Bytes of the largest table that a thread has for colours of at most three 8-bit bands."""
 
 
 def ceil_div(size: int, step: int) -> int:

@@ -42,7 +42,7 @@ def brute_nearest(colors, palette):
 
 @pytest.fixture(scope="module")
 def table():
-    return np.zeros(1 << 24, np.uint32)
+    return np.zeros(1 << 24, np.uint8)
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3])
@@ -70,6 +70,21 @@ def test_count_of_extreme_codes(table):
     codes, counts = kernels.count(pixels, ALL_VALID, table)
     assert codes.tolist() == [0, (1 << 24) - 1]
     assert counts.tolist() == [3, 3]
+    assert not table.any()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_counts_of_more_than_a_byte(table, masked):
+    expected = [1, 254, 255, 256, 508, 509, 510, 762, 763, 20_000]
+    grey = np.repeat(np.arange(len(expected), dtype=np.uint8) * 20, expected)
+    grey = np.random.default_rng(0).permutation(grey)
+    mask = ALL_VALID
+    if masked:
+        grey = np.repeat(grey, 2)
+        mask = np.tile(np.uint8([0, 7]), len(grey) // 2)[None]
+    codes, counts = kernels.count(grey[None, :, None], mask, table)
+    assert codes.tolist() == morton(np.arange(len(expected))[:, None] * 20).tolist()
+    assert counts.tolist() == expected
     assert not table.any()
 
 

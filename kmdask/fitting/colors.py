@@ -153,7 +153,7 @@ def added_up(merge: Callable[[list[Any]], Any], tables: Sequence[Delayed]) -> De
     return joined
 
 
-_spare: dict[str, list[npt.NDArray[Any]]] = {"uint32": [], "int64": []}
+_spare: dict[str, list[npt.NDArray[Any]]] = {"uint8": [], "uint32": [], "int64": []}
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def zeros(dtype: str) -> Iterator[npt.NDArray[Any]]:
 
 
 def _count(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> ColorTable:
-    with zeros("uint32") as table:
+    with zeros("uint8") as table:
         return ColorTable(*kernels.count(pixels, valid_or_all(mask), table))
 
 

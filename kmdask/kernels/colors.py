@@ -21,6 +21,12 @@ FARTHEST = 3 * 255.0**2
 SAFE = 1e-12
 """Share of a squared distance, with what is added to it, that rounding cannot reach."""
 
+MOST = 255
+"""The largest count that a byte holds."""
+
+FULL = MOST - 1
+"""Pixels that are taken off a full count: it is 2 then, and never 0."""
+
 PART = 1 << 12
 """Codes of a part of a table that is looked through at once."""
 
@@ -63,9 +69,12 @@ def _row_codes(pixels: npt.NDArray[np.uint8], y: int, codes: npt.NDArray[np.uint
 def count(
     pixels: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
-    table: npt.NDArray[np.uint32],
+    table: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """Count the colours of a block.
+
+    In bytes, of which four times as many fit into a cache as of counts that hold all pixels. One
+    that is full begins anew, not at 0, and its code is noted.
 
     Parameters
     ----------
@@ -73,7 +82,7 @@ def count(
         At most 2**32 - 1 pixels of one to three bands.
     mask : uint8 array of shape (y, x) or (0, 0)
         0 where a pixel is invalid and not counted. An empty array means that all are valid.
-    table : uint32 array of shape (2**24,)
+    table : uint8 array of shape (2**24,)
         Scratch space, all zeros; all zeros again on return. Fresh pages cost more than counting.
 
     Returns
@@ -83,17 +92,30 @@ def count(
     counts : uint32 array of shape (n,)
         How often each occurs.
     """
-    codes = np.empty(pixels.shape[1], np.uint32)
+    height, width = pixels.shape[:2]
+    row = np.empty(width, np.uint32)
+    full = np.empty(height * width // FULL + 1, np.uint32)
+    m = 0
     masked = mask.size > 0
-    for y in range(pixels.shape[0]):
-        _row_codes(pixels, y, codes)
-        if masked:
-            for x in range(pixels.shape[1]):
-                table[codes[x]] += np.uint32(mask[y, x] != 0)
-        else:
-            for x in range(pixels.shape[1]):
-                table[codes[x]] += np.uint32(1)
-    return drain(table)
+    for y in range(height):
+        _row_codes(pixels, y, row)
+        for x in range(width):
+            if masked and mask[y, x] == 0:
+                continue
+            n = np.int64(table[row[x]]) + 1
+            if n > MOST:
+                full[m] = row[x]
+                m += 1
+                n -= FULL
+            table[row[x]] = n
+    codes, rest = drain(table)
+    counts = rest.astype(np.uint32)
+    i = 0
+    for code in np.sort(full[:m]):
+        while codes[i] < code:
+            i += 1
+        counts[i] += np.uint32(FULL)
+    return codes, counts
 
 
 @njit(nogil=True, cache=True)
