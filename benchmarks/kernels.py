@@ -25,6 +25,7 @@ from kmdask.fitting import plus_plus as seeding
 from kmdask.fitting.cells import Grid, Units
 from kmdask.kernels import bins, bounds, cells, colors, errors, memory, nearest, plus_plus, tiles
 from kmdask.kernels import lloyd as steps
+from kmdask.kernels import table as tables
 from kmdask.kernels.oklab import from_oklab, to_oklab
 from kmdask.palette import Palette
 from kmdask.similarity import palette_scale, sums_of_windows
@@ -93,14 +94,14 @@ class Block:
     def table(self) -> npt.NDArray[np.uint8]:
         """The palette's look-up table."""
         table = np.zeros(COLORS, np.uint8)
-        colors.nearest_table(self.palette, np.zeros(len(self.palette)), table)
+        tables.nearest_table(self.palette, np.zeros(len(self.palette)), table)
         return table
 
     @cached_property
     def indices(self) -> npt.NDArray[np.uint8]:
         """The nearest entry of every pixel."""
         indices = np.empty(self.pixels.shape[:2], np.uint8)
-        colors.look_up(self.pixels, ALL_VALID, self.table, self.k, indices)
+        tables.look_up(self.pixels, ALL_VALID, self.table, self.k, indices)
         return indices
 
 
@@ -116,7 +117,7 @@ def of_colors(block: Block) -> list[Kernel]:
         colors.drain(sums)
 
     def look_up() -> None:
-        colors.look_up(block.pixels, ALL_VALID, block.table, block.k, indices)
+        tables.look_up(block.pixels, ALL_VALID, block.table, block.k, indices)
 
     return [
         Kernel("count", lambda: colors.count(block.pixels, ALL_VALID, table), block.size),
@@ -125,7 +126,7 @@ def of_colors(block: Block) -> list[Kernel]:
         Kernel("decode_codes", lambda: colors.decode_codes(codes, 3), codes.size, "colours"),
         Kernel(
             "nearest_table",
-            lambda: colors.nearest_table(block.palette, np.zeros(len(block.palette)), filled),
+            lambda: tables.nearest_table(block.palette, np.zeros(len(block.palette)), filled),
             COLORS,
             "entries",
         ),

@@ -14,7 +14,8 @@ from kmdask.errors import ParameterError
 from kmdask.fitting.search import nearest_rows, prepared
 from kmdask.fitting.space import LinearSpace
 from kmdask.graphs import shared
-from kmdask.kernels import colors as kernels
+from kmdask.kernels import table as kernels
+from kmdask.kernels.colors import CODE_BITS, decode_codes
 from kmdask.kernels.nearest import nearest_pixels
 from kmdask.palette import Palette, check_room, index_dtype
 from kmdask.pixels import checked, countable, valid_or_all
@@ -237,7 +238,7 @@ def _table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsignedinte
 
 @lru_cache(maxsize=2)
 def _cached_table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsignedinteger[Any]]:
-    table = np.zeros(1 << kernels.CODE_BITS, index_dtype(len(palette)))
+    table = np.zeros(1 << CODE_BITS, index_dtype(len(palette)))
     added = palette.penalties
     if space is None:
         colors = palette.colors.copy()  # that cannot be written to is a type of its own to numba
@@ -248,6 +249,6 @@ def _cached_table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsig
     entries = palette.colors.astype(np.float64)
     for part in range(0, len(table), PART):
         codes = np.arange(part, part + PART, dtype=np.uint32)
-        colors = kernels.decode_codes(codes, palette.bands)
+        colors = decode_codes(codes, palette.bands)
         table[part : part + PART] = nearest_rows(colors, entries, space, added)
     return table

@@ -220,9 +220,8 @@ def _checked_seed(seed: object) -> int:
 
 
 def _check_formats(formats: object) -> None:
-    listed = isinstance(formats, list | tuple | set)
-    known = listed and all(name in FORMATS for name in formats)  # type: ignore[attr-defined]
-    if not known or "zarr" not in formats:  # type: ignore[operator]
+    listed = formats if isinstance(formats, list | tuple | set) else ()
+    if "zarr" not in listed or any(name not in FORMATS for name in listed):
         msg = f"formats is a sequence of {FORMATS}, with 'zarr' among them; got {formats!r}"
         raise ParameterError(msg)
 

@@ -22,6 +22,7 @@ from kmdask.errors import ParameterError
 from kmdask.fitting.ecvq import Descent, Entries
 from kmdask.fitting.space import LinearSpace
 from kmdask.kernels import colors as kernels
+from kmdask.kernels import table as tables
 from kmdask.options import Options
 from kmdask.palette import Palette
 from kmdask.smoothing import spacing
@@ -97,7 +98,7 @@ def test_table_is_brute_force(k):
     # Of few entries any, of many whole numbers, so that many are equally good.
     penalties = rng.exponential(500, len(entries)) if k == 7 else 64.0 * (entries[:, 0] % 9)
     table = np.zeros(1 << 24, np.uint16)
-    kernels.nearest_table(entries, penalties, table)
+    tables.nearest_table(entries, penalties, table)
     codes = rng.integers(0, 1 << 24, 3000, dtype=np.uint32)
     colors = kernels.decode_codes(codes, 3)
     expected = nearest(colors, entries, penalties)

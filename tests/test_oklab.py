@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ottosson import CONES_TO_LAB, RGB_TO_CONES
 from sklearn.cluster import KMeans
 
 import kmdask
@@ -22,11 +23,6 @@ CONES = np.array([
     [0.0482003018, 0.2643662691, 0.6338517070],
 ])  # fmt: skip
 """From XYZ, as Ottosson gives it first; what kmdask uses is his matrix from linear sRGB."""
-LAB = np.array([
-    [0.2104542553, 0.7936177850, -0.0040720468],
-    [1.9779984951, -2.4285922050, 0.4505937099],
-    [0.0259040371, 0.7827717662, -0.8086757660],
-])  # fmt: skip
 XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 """From linear sRGB, as IEC 61966-2-1 gives it."""
 
@@ -50,7 +46,7 @@ PRIMARIES = {
 
 
 def of_xyz(xyz):
-    return np.cbrt(np.asarray(xyz) @ CONES.T) @ LAB.T
+    return np.cbrt(np.asarray(xyz) @ CONES.T) @ CONES_TO_LAB.T
 
 
 def linear(colors):
@@ -100,14 +96,9 @@ def test_colors_are_those_that_others_find():
 
 
 def test_roots_are_those_of_numpy_to_the_last_digits():
-    cones = np.array([
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ])  # fmt: skip
     rng = np.random.default_rng(1)
     some = np.concatenate([[[0, 0, 0], [1e-6, 0, 0], [0, 0, 1e-3]], rng.uniform(0, 255, (9000, 3))])
-    expected = np.cbrt(linear(some) @ cones.T) @ LAB.T
+    expected = np.cbrt(linear(some) @ RGB_TO_CONES.T) @ CONES_TO_LAB.T
     np.testing.assert_allclose(to_oklab(some), expected, rtol=0, atol=4e-15)
 
 
@@ -130,7 +121,7 @@ def test_colors_come_back():
 
 def test_what_srgb_cannot_show_is_clipped():
     far = np.array([[1.2, 0, 0], [-0.1, 0, 0], [0.6, 0.4, 0.2], [0.5, -0.3, 0.1], [0.3, 0, -0.5]])
-    light = (far @ np.linalg.inv(LAB).T) ** 3 @ np.linalg.inv(CONES @ XYZ).T
+    light = (far @ np.linalg.inv(CONES_TO_LAB).T) ** 3 @ np.linalg.inv(CONES @ XYZ).T
     assert ((light < 0) | (light > 1)).any(axis=1).all()
     values = from_oklab(far)
     np.testing.assert_allclose(linear(values), light.clip(0, 1), atol=5e-3)

@@ -4,29 +4,18 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from ottosson import CONES_TO_LAB, RGB_TO_CONES
 
 import kmdask
 from kmdask import Oklab, Palette
 from kmdask.metrics import metrics_of, pixel_errors
 from kmdask.seen import seen_in_pixels, seen_mean
 
-CONES = np.array([
-    [0.4122214708, 0.5363325363, 0.0514459929],
-    [0.2119034982, 0.6806995451, 0.1073969566],
-    [0.0883024619, 0.2817188376, 0.6299787005],
-])  # fmt: skip
-LAB = np.array([
-    [0.2104542553, 0.7936177850, -0.0040720468],
-    [1.9779984951, -2.4285922050, 0.4505937099],
-    [0.0259040371, 0.7827717662, -0.8086757660],
-])  # fmt: skip
-"""Of Ottosson's text, for linear sRGB."""
-
 
 def lab(pixels):
     shares = pixels.astype(float) / 255
     light = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
-    return np.cbrt(light @ CONES.T) @ LAB.T
+    return np.cbrt(light @ RGB_TO_CONES.T) @ CONES_TO_LAB.T
 
 
 def seen(first, second, valid):

@@ -160,7 +160,7 @@ _spare: dict[str, list[npt.NDArray[Any]]] = {"uint8": [], "uint32": [], "int64":
 def zeros(dtype: str) -> Iterator[npt.NDArray[Any]]:
     """Give a table of all codes, all zeros, that has to be all zeros again at the end.
 
-    As many are kept as are in use at once: paging in 64 MiB and more afresh costs more than
+    As many are kept as are in use at once: paging in tens of MiB afresh costs more than
     counting a chunk. What a failure leaves in one is not counted again: that table is dropped.
     """
     spare = _spare[dtype]

@@ -15,11 +15,6 @@ import numpy.typing as npt
 from numba import njit
 
 CODE_BITS = 24
-FARTHEST = 3 * 255.0**2
-"""The squared distance from black to white."""
-
-SAFE = 1e-12
-"""Share of a squared distance, with what is added to it, that rounding cannot reach."""
 
 MOST = 255
 """The largest count that a byte holds."""
@@ -29,9 +24,6 @@ FULL = MOST - 1
 
 PART = 1 << 12
 """Codes of a part of a table that is looked through at once."""
-
-CELL_BITS = 9
-"""Colours whose codes differ in these low bits only share a cell of 8 values a band."""
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -44,8 +36,8 @@ def _spread(value: int) -> np.uint32:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _gather(code: np.uint32) -> np.uint8:
-    """Undo `_spread`, ignoring the bits of other bands."""
+def gather_bits(code: np.uint32) -> np.uint8:
+    """The value of one band of a code that is shifted to it: undoes `_spread`."""
     bits = code & np.uint32(0x249249)
     bits = (bits | (bits >> np.uint32(2))) & np.uint32(0x0C30C3)
     bits = (bits | (bits >> np.uint32(4))) & np.uint32(0x00F00F)
@@ -53,7 +45,8 @@ def _gather(code: np.uint32) -> np.uint8:
 
 
 @njit(nogil=True, cache=True)
-def _row_codes(pixels: npt.NDArray[np.uint8], y: int, codes: npt.NDArray[np.uint32]) -> None:
+def row_codes(pixels: npt.NDArray[np.uint8], y: int, codes: npt.NDArray[np.uint32]) -> None:
+    """Fill in the Morton codes of one row of pixels of shape (y, x, band)."""
     # Codes go through a row buffer: that loop is vectorised, a loop that also looks up is not.
     for x in range(pixels.shape[1]):
         codes[x] = _spread(pixels[y, x, 0]) << np.uint32(2)
@@ -98,7 +91,7 @@ def count(
     m = 0
     masked = mask.size > 0
     for y in range(height):
-        _row_codes(pixels, y, row)
+        row_codes(pixels, y, row)
         for x in range(width):
             if masked and mask[y, x] == 0:
                 continue
@@ -161,7 +154,7 @@ def add(
 def encode_codes(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     """Morton codes of colours of shape (n, band)."""
     codes = np.empty(colors.shape[0], np.uint32)
-    _row_codes(colors.reshape(1, colors.shape[0], colors.shape[1]), 0, codes)
+    row_codes(colors.reshape(1, colors.shape[0], colors.shape[1]), 0, codes)
     return codes
 
 
@@ -171,139 +164,5 @@ def decode_codes(codes: npt.NDArray[np.uint32], bands: int) -> npt.NDArray[np.ui
     colors = np.empty((codes.size, bands), np.uint8)
     for i in range(codes.size):
         for band in range(bands):
-            colors[i, band] = _gather(codes[i] >> np.uint32(2 - band))
+            colors[i, band] = gather_bits(codes[i] >> np.uint32(2 - band))
     return colors
-
-
-@njit(nogil=True, cache=True)
-def _candidates(
-    entries: npt.NDArray[np.int64],
-    added: npt.NDArray[np.float64],
-    corner: npt.NDArray[np.int64],
-    side: int,
-    candidates: npt.NDArray[np.int64],
-) -> int:
-    """Find the entries that can be nearest to a colour of a cell; return how many there are.
-
-    Of all entries the one nearest to the middle of the cell is a good judge of the others: one
-    that is farther than it in every corner of the cell is farther in all of it, because the
-    difference of two squared distances is linear (Kanungo et al. 2002), whatever is added to them.
-    """
-    judge = 0
-    least = np.inf
-    for i in range(entries.shape[0]):
-        distance = 0
-        for band in range(3):
-            gap = 2 * (entries[i, band] - corner[band]) - side
-            distance += gap * gap
-        if distance + 4 * added[i] < least:
-            least = distance + 4 * added[i]
-            judge = i
-    n = 0
-    for i in range(entries.shape[0]):
-        # How much nearer than the judge the entry is, doubled, where it is nearest by most.
-        gain = 0
-        for band in range(3):
-            step = entries[i, band] - entries[judge, band]
-            far = corner[band] + (side if step > 0 else 0)
-            gain += step * (2 * far - entries[i, band] - entries[judge, band])
-        # Without penalties these are whole numbers, and exact.
-        if gain + (added[judge] - added[i]) >= -SAFE * (FARTHEST + added[judge] + added[i]):
-            candidates[n] = i
-            n += 1
-    return n
-
-
-@njit(nogil=True, cache=True)
-def nearest_table(
-    palette: npt.NDArray[np.uint8],
-    penalties: npt.NDArray[np.float64],
-    table: npt.NDArray[np.unsignedinteger[Any]],
-) -> None:
-    """Find the nearest palette entry of every colour there is.
-
-    Works cell by cell of 8 values a band: the colours of a cell are compared with those few
-    entries alone that can be nearest to one of them. Squared distances are integers, and what is
-    added is rounded as `kmdask.kernels.search` does it, so the table is exact. Ties go to the
-    lowest index.
-
-    Parameters
-    ----------
-    palette : uint8 array of shape (k, band)
-        Colours of one to three bands.
-    penalties : float64 array of shape (k,)
-        What is added to the squared distance from each, as the square of its rounded root.
-    table : uint8 or uint16 array of shape (2**24,)
-        Is filled, indexed by Morton code. Cells in which no colour has as few bands are left.
-
-    References
-    ----------
-    .. [1] T. Kanungo et al., "An efficient k-means clustering algorithm: analysis and
-       implementation", IEEE Transactions on Pattern Analysis and Machine Intelligence 24 (2002)
-       881-892.
-    """
-    k, bands = palette.shape
-    entries = np.zeros((k, 3), np.int64)
-    entries[:, :bands] = palette
-    added = np.sqrt(penalties)
-    added *= added
-    candidates = np.empty(k, np.int64)
-    corner = np.empty(3, np.int64)
-    for start in range(0, 1 << CODE_BITS, 1 << CELL_BITS):
-        for band in range(3):
-            corner[band] = _gather(np.uint32(start) >> np.uint32(2 - band))
-        if corner[bands:].any():
-            continue
-        n = _candidates(entries, added, corner, (1 << (CELL_BITS // 3)) - 1, candidates)
-        if n == 1:
-            # As in most cells, if entries are few.
-            table[start : start + (1 << CELL_BITS)] = candidates[0]
-            continue
-        for code in range(start, start + (1 << CELL_BITS)):
-            red = np.int64(_gather(np.uint32(code) >> np.uint32(2)))
-            green = np.int64(_gather(np.uint32(code) >> np.uint32(1)))
-            blue = np.int64(_gather(np.uint32(code)))
-            best = np.inf
-            for c in range(n):
-                i = candidates[c]
-                from_red = red - entries[i, 0]
-                from_green = green - entries[i, 1]
-                from_blue = blue - entries[i, 2]
-                squared = from_red * from_red + from_green * from_green + from_blue * from_blue
-                distance = squared + added[i]
-                if distance < best:
-                    best = distance
-                    table[code] = i
-
-
-@njit(nogil=True, cache=True)
-def look_up(
-    pixels: npt.NDArray[np.uint8],
-    mask: npt.NDArray[np.uint8],
-    table: npt.NDArray[np.unsignedinteger[Any]],
-    nodata: int,
-    indices: npt.NDArray[np.unsignedinteger[Any]],
-) -> None:
-    """Swap each pixel for its entry in a table of `nearest_table`.
-
-    Parameters
-    ----------
-    pixels : uint8 array of shape (y, x, band)
-    mask : uint8 array of shape (y, x) or (0, 0)
-        0 where a pixel is invalid. An empty array means that all are valid.
-    table : uint8 or uint16 array of shape (2**24,)
-    nodata : int
-        The index that invalid pixels get.
-    indices : uint8 or uint16 array of shape (y, x)
-        Is filled.
-    """
-    codes = np.empty(pixels.shape[1], np.uint32)
-    masked = mask.size > 0
-    for y in range(pixels.shape[0]):
-        _row_codes(pixels, y, codes)
-        for x in range(pixels.shape[1]):
-            indices[y, x] = table[codes[x]]
-        if masked:
-            for x in range(pixels.shape[1]):
-                if mask[y, x] == 0:
-                    indices[y, x] = nodata

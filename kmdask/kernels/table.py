@@ -1,0 +1,154 @@
+"""Kernels on the table of the nearest palette entry of every 8-bit colour, by its Morton code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from kmdask.kernels.colors import CODE_BITS, gather_bits, row_codes
+
+FARTHEST = 3 * 255.0**2
+"""The squared distance from black to white."""
+
+SAFE = 1e-12
+"""Share of a squared distance, with what is added to it, that rounding cannot reach."""
+
+CELL_BITS = 9
+"""Colours whose codes differ in these low bits only share a cell of 8 values a band."""
+
+
+@njit(nogil=True, cache=True)
+def _candidates(
+    entries: npt.NDArray[np.int64],
+    added: npt.NDArray[np.float64],
+    corner: npt.NDArray[np.int64],
+    side: int,
+    candidates: npt.NDArray[np.int64],
+) -> int:
+    """Find the entries that can be nearest to a colour of a cell; return how many there are.
+
+    Of all entries the one nearest to the middle of the cell is a good judge of the others: one
+    that is farther than it in every corner of the cell is farther in all of it, because the
+    difference of two squared distances is linear (Kanungo et al. 2002), whatever is added to them.
+    """
+    judge = 0
+    least = np.inf
+    for i in range(entries.shape[0]):
+        distance = 0
+        for band in range(3):
+            gap = 2 * (entries[i, band] - corner[band]) - side
+            distance += gap * gap
+        if distance + 4 * added[i] < least:
+            least = distance + 4 * added[i]
+            judge = i
+    n = 0
+    for i in range(entries.shape[0]):
+        # How much nearer than the judge the entry is, doubled, where it is nearest by most.
+        gain = 0
+        for band in range(3):
+            step = entries[i, band] - entries[judge, band]
+            far = corner[band] + (side if step > 0 else 0)
+            gain += step * (2 * far - entries[i, band] - entries[judge, band])
+        # Without penalties these are whole numbers, and exact.
+        if gain + (added[judge] - added[i]) >= -SAFE * (FARTHEST + added[judge] + added[i]):
+            candidates[n] = i
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def nearest_table(
+    palette: npt.NDArray[np.uint8],
+    penalties: npt.NDArray[np.float64],
+    table: npt.NDArray[np.unsignedinteger[Any]],
+) -> None:
+    """Find the nearest palette entry of every colour there is.
+
+    Works cell by cell of 8 values a band: the colours of a cell are compared with those few
+    entries alone that can be nearest to one of them. Squared distances are integers, and what is
+    added is rounded as `kmdask.kernels.search` does it, so the table is exact. Ties go to the
+    lowest index.
+
+    Parameters
+    ----------
+    palette : uint8 array of shape (k, band)
+        Colours of one to three bands.
+    penalties : float64 array of shape (k,)
+        What is added to the squared distance from each, as the square of its rounded root.
+    table : uint8 or uint16 array of shape (2**24,)
+        Is filled, indexed by Morton code. Cells in which no colour has as few bands are left.
+
+    References
+    ----------
+    .. [1] T. Kanungo et al., "An efficient k-means clustering algorithm: analysis and
+       implementation", IEEE Transactions on Pattern Analysis and Machine Intelligence 24 (2002)
+       881-892.
+    """
+    k, bands = palette.shape
+    entries = np.zeros((k, 3), np.int64)
+    entries[:, :bands] = palette
+    added = np.sqrt(penalties)
+    added *= added
+    candidates = np.empty(k, np.int64)
+    corner = np.empty(3, np.int64)
+    for start in range(0, 1 << CODE_BITS, 1 << CELL_BITS):
+        for band in range(3):
+            corner[band] = gather_bits(np.uint32(start) >> np.uint32(2 - band))
+        if corner[bands:].any():
+            continue
+        n = _candidates(entries, added, corner, (1 << (CELL_BITS // 3)) - 1, candidates)
+        if n == 1:
+            # As in most cells, if entries are few.
+            table[start : start + (1 << CELL_BITS)] = candidates[0]
+            continue
+        for code in range(start, start + (1 << CELL_BITS)):
+            red = np.int64(gather_bits(np.uint32(code) >> np.uint32(2)))
+            green = np.int64(gather_bits(np.uint32(code) >> np.uint32(1)))
+            blue = np.int64(gather_bits(np.uint32(code)))
+            best = np.inf
+            for c in range(n):
+                i = candidates[c]
+                from_red = red - entries[i, 0]
+                from_green = green - entries[i, 1]
+                from_blue = blue - entries[i, 2]
+                squared = from_red * from_red + from_green * from_green + from_blue * from_blue
+                distance = squared + added[i]
+                if distance < best:
+                    best = distance
+                    table[code] = i
+
+
+@njit(nogil=True, cache=True)
+def look_up(
+    pixels: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.unsignedinteger[Any]],
+    nodata: int,
+    indices: npt.NDArray[np.unsignedinteger[Any]],
+) -> None:
+    """Swap each pixel for its entry in a table of `nearest_table`.
+
+    Parameters
+    ----------
+    pixels : uint8 array of shape (y, x, band)
+    mask : uint8 array of shape (y, x) or (0, 0)
+        0 where a pixel is invalid. An empty array means that all are valid.
+    table : uint8 or uint16 array of shape (2**24,)
+    nodata : int
+        The index that invalid pixels get.
+    indices : uint8 or uint16 array of shape (y, x)
+        Is filled.
+    """
+    codes = np.empty(pixels.shape[1], np.uint32)
+    masked = mask.size > 0
+    for y in range(pixels.shape[0]):
+        row_codes(pixels, y, codes)
+        for x in range(pixels.shape[1]):
+            indices[y, x] = table[codes[x]]
+        if masked:
+            for x in range(pixels.shape[1]):
+                if mask[y, x] == 0:
+                    indices[y, x] = nodata
