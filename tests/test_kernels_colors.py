@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kmdask.kernels import colors as kernels
-from kmdask.kernels import table as tables
+from kmdask.kernels import table as by_code
 
 ALL_VALID = np.empty((0, 0), np.uint8)
 
@@ -153,7 +153,7 @@ def _palettes():
 
 def nearest_table(palette):
     table = np.zeros(1 << 24, np.uint8 if len(palette) <= 256 else np.uint16)
-    tables.nearest_table(palette, np.zeros(len(palette)), table)
+    by_code.nearest_table(palette, np.zeros(len(palette)), table)
     return table
 
 
@@ -192,8 +192,8 @@ def test_look_up(pixels, mask):
     expected = table[morton(pixels.reshape(-1, 3))].reshape(3, 5)
     for view in VIEWS.values():
         indices = np.empty(pixels.shape[:2], np.uint8)
-        tables.look_up(view(pixels), ALL_VALID, table, 7, indices)
+        by_code.look_up(view(pixels), ALL_VALID, table, 7, indices)
         np.testing.assert_array_equal(indices, expected)
         indices = np.empty(pixels.shape[:2], np.uint8)
-        tables.look_up(view(pixels), mask, table, 7, indices)
+        by_code.look_up(view(pixels), mask, table, 7, indices)
         np.testing.assert_array_equal(indices, np.where(mask == 0, 7, expected))
