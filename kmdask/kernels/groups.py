@@ -21,7 +21,7 @@ def _least(
         bottom, top = low[j], high[j]
         for c in range(count):
             below, above = bottom - highs[j, c], lows[j, c] - top
-            gap = max(max(below, above), 0.0)  # noqa: PLW3301 - of two each, it vectorises
+            gap = max(below, above, 0.0)
             near[c] += gap * gap
 
 
