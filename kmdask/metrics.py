@@ -147,9 +147,7 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     """
     if space is not None:
         space.check(colors.bands, colors.dtype)
-    errors, _ = over_chunks(
-        "measure", _color_errors, merged, [colors.colors, colors.counts], palette, space
-    )
+    errors, _ = over_chunks("measure", _color_errors, merged, colors.parts, palette, space)
     return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
 
 

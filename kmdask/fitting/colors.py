@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+IN_ONE = 1 << 25
+"""Values of colours at most that are one block, to which one task fits, in some 300 MB: 11 million
+colours of RGB. K-means then remembers them from step to step."""
+
 ROWS = 1 << 19
-"""Colours in a block: fixed, so that sums over blocks do not depend on the cluster."""
+"""Colours of a part, and of a block where there are more: fixed, so that sums do not depend on the
+cluster."""
 
 
 class ColorTable(NamedTuple):
@@ -57,7 +62,7 @@ class WeightedColors:
     """float32 (counted) or float64 (cells) array of shape (n, band), in the units of the image."""
 
     counts: da.Array
-    """int64 array of shape (n,), in the same blocks of rows."""
+    """int64 array of shape (n,), in the same blocks of rows, mostly one."""
 
     codes: da.Array
     """uint32 array of shape (n,), ascending: codes with the same first bits are near colours."""
@@ -76,6 +81,11 @@ class WeightedColors:
 
     def __len__(self) -> int:
         return int(self.colors.shape[0])
+
+    @property
+    def parts(self) -> tuple[da.Array, da.Array]:
+        """Colours and counts in blocks for many tasks, without a copy."""
+        return self.colors.rechunk((ROWS, -1)), self.counts.rechunk(ROWS)
 
     @property
     def bands(self) -> int:
@@ -128,12 +138,12 @@ class ColorCounter:
         n, pixels = dask.compute(delayed(_totals)(table, dask_key_name=name))[0]
         if n == 0:
             raise EmptyImageError(NOTHING_VALID)
-        rows = split(n, ROWS)
+        rows = [n] if n * self.bands <= IN_ONE else split(n, ROWS)
         names = block_names("colors", table.key, len(rows))
         columns: list[list[da.Array]] = [[], [], []]
         for i, name in enumerate(names):
             part = delayed(_rows, pure=True, nout=3)(
-                table, i * ROWS, self.bands, dask_key_name=name
+                table, slice(i * ROWS, i * ROWS + rows[i]), self.bands, dask_key_name=name
             )
             columns[0].append(da.from_delayed(part[0], (rows[i], self.bands), np.float32))
             columns[1].append(da.from_delayed(part[1], (rows[i],), np.int64))
@@ -190,9 +200,8 @@ def _totals(table: ColorTable) -> tuple[int, int]:
 
 
 def _rows(
-    table: ColorTable, start: int, bands: int
+    table: ColorTable, rows: slice, bands: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
-    rows = slice(start, start + ROWS)
     colors = kernels.decode_codes(table.codes[rows], bands)
     return (
         colors.astype(np.float32),

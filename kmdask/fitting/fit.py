@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 TOL = 1e-4
 """Relative tolerance of the fit, scikit-learn's default: what is left to gain is some 0.1 %."""
 
-IN_ONE = 1 << 25
-"""Features of colours at most that one task fits to, in some 300 MB: 11 million colours of RGB."""
-
 MAX_ITER = 300
 """Steps of the fit at most, scikit-learn's default."""
 
@@ -146,6 +143,11 @@ def fit_centers(
     if colors.exact and colors.colors.shape[1] == 1:
         values, counts = dask.compute(colors.colors[:, 0], colors.counts)
         return _grey_levels(values.astype(np.int64), counts, k, fixed)
+    # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
+    dtype, weights = features.dtype, colors.counts.astype(np.float64)
+    features, weights = dask.persist(features, weights)
+    blocks = Blocks(features, weights)
+    summary = blocks.summarised()
     held = fixed if space is None else space.project(fixed)
     if start is None:
         start = best_start(
@@ -154,22 +156,10 @@ def fit_centers(
     else:
         start = start if space is None else space.project(start)
         start = grown_start(features, colors.counts, colors.codes, start, k=k, seed=seed)
-    # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
-    dtype, weights = features.dtype, colors.counts.astype(np.float64)
-    features, weights = dask.persist(features, weights)
-    shift = TOL * Blocks(features, weights).summary().variance
-    blocks = Blocks(*dask.persist(*_joined(features, weights)))
-    del features, weights  # joined, they are held once more
+    shift = TOL * summary.compute().variance
     centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=shift, held=len(held))
     free = _in_bands(centers.astype(dtype), colors, space, len(held))
     return np.concatenate([fixed, free])
-
-
-def _joined(features: da.Array, weights: da.Array) -> tuple[da.Array, da.Array]:
-    """Make one block of rows that fit into a task: k-means remembers them from step to step."""
-    if features.size > IN_ONE:
-        return features, weights
-    return features.rechunk((-1, -1)), weights.rechunk(-1)
 
 
 def _among(rows: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -27,7 +27,7 @@ from kmdask.graphs import block_names, merge_tasks
 from kmdask.kernels import lloyd as kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import dask.array as da
     import numpy.typing as npt
@@ -189,10 +189,19 @@ class Blocks:
         inputs : mapping, optional
             Graph of what the tasks refer to besides rows and weights.
         """
-        graph = {**self._graph, **(inputs or {}), **tasks}
-        root, merging = merge_tasks(merge, list(tasks), stage)
-        result: tuple[_T] = dask.compute(Delayed(root, {**graph, **merging}))
+        graph = {**(inputs or {}), **tasks}
+        result: tuple[_T] = dask.compute(self._merged(graph, tasks, stage, merge))
         return result[0]
+
+    def _merged(
+        self,
+        graph: Mapping[Any, Any],
+        parts: Iterable[Any],
+        stage: str,
+        merge: Callable[[list[Any]], Any],
+    ) -> Delayed:
+        root, merging = merge_tasks(merge, list(parts), stage)
+        return Delayed(root, {**self._graph, **graph, **merging})
 
     def _names(self, stage: str, n: int) -> list[tuple[str, int]]:
         return block_names(stage, (self._token, next(self._passes)), n)
@@ -207,7 +216,15 @@ class Blocks:
 
     def summary(self) -> Summary:
         """Summarise all rows: one pass."""
-        return self.reduce(self.tasks("summarise", Summary.of), "summarise-merge", Summary.merge)
+        result: Summary = self.summarised().compute()
+        return result
+
+    def summarised(self) -> Delayed:
+        """Begin to summarise all rows; what comes is a `Summary`."""
+        tasks = self.tasks("summarise", Summary.of)
+        lazy = self._merged(tasks, tasks, "summarise-merge", Summary.merge)
+        result: Delayed = dask.persist(lazy)[0]
+        return result
 
     def step(self, centers: Floats) -> Moments:
         """Take one step of Lloyd's algorithm: one pass."""

@@ -211,8 +211,12 @@ def bin_blocks(
     limit: int,
 ) -> Cells:
     """Join neighbouring colours, in blocks, until there are at most `limit` of them."""
-    weights = np.concatenate(counts).astype(np.float64)
-    return bin_cells(Cells(np.concatenate(codes), np.concatenate(features), weights), limit)
+    weights = _whole(counts).astype(np.float64)
+    return bin_cells(Cells(_whole(codes), _whole(features), weights), limit)
+
+
+def _whole(blocks: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _best_run(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 
+from kmdask import spare
 from kmdask.chunks import SHARD, TILE, ceil_div, fits
 from kmdask.kernels import tiles as kernels
 from kmdask.pixels import checked, rounded, valid_or_all
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kmdask.writing.receipts import Receipts
+
+
+SUMS: dict[int, type[np.signedinteger[Any]]] = {1: np.int16, 2: np.int32, 4: np.int64}
+"""What sums of eight integers of so many bytes fit into."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +163,11 @@ def _halved(level: Level) -> Level:
 def _halve(pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[Any]:
     valid = valid_or_all(mask)
     height, width, bands = pixels.shape
-    out = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
+    out = spare.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
     if pixels.dtype.kind == "f":
         kernels.halve_reals(pixels, valid, out)
     elif pixels.dtype.itemsize < 8:
-        zero = np.int32(0) if pixels.dtype.itemsize < 4 else np.int64(0)
+        zero = SUMS[pixels.dtype.itemsize](0)
         kernels.halve(pixels, valid, zero, out)
     else:
         # Sums of 64-bit integers fit into no integer.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import deflate
@@ -123,5 +122,5 @@ def bit_depth(entries: int) -> int:
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(content, zlib.crc32(kind))
+    checksum = deflate.crc32(content, deflate.crc32(kind))
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
