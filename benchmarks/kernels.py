@@ -30,6 +30,7 @@ from kmdask.kernels.oklab import from_oklab, to_oklab
 from kmdask.palette import Palette
 from kmdask.similarity import palette_scale, sums_of_windows
 from kmdask.smoothing import smooth_block, spacing
+from kmdask.writing.levels import SUMS
 from kmdask.writing.png import encode_png
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def of_tiles(block: Block) -> list[Kernel]:
     valid = np.full((height, width), 255, np.uint8)
     floats = np.moveaxis(np.moveaxis(block.pixels, 2, 0).astype(np.float32), 0, 2)
     bits = next(each for each in (1, 2, 4, 8) if block.k <= 1 << each)
-    zero, colormap = np.int32(0), Colormap(block.palette)
+    zero, colormap = SUMS[1](0), Colormap(block.palette)
     return [
         Kernel("halve", lambda: tiles.halve(block.pixels, ALL_VALID, zero, out), block.size),
         Kernel("halve_reals", lambda: tiles.halve_reals(floats, ALL_VALID, reals), block.size),

@@ -65,10 +65,11 @@ def test_mask_dtypes(scene, holes, dtype):
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 1000])
 def test_blocks_of_rows(monkeypatch, scene, rows):
-    monkeypatch.setattr(colors, "ROWS", rows)
     pixels = scene(20, 30) // 64
-    counted = count_colors(da.from_array(pixels, chunks=(11, 30, -1)))
     expected = brute(pixels)
+    monkeypatch.setattr(colors, "IN_ONE", 3 * len(expected) - 1)
+    monkeypatch.setattr(colors, "ROWS", rows)
+    counted = count_colors(da.from_array(pixels, chunks=(11, 30, -1)))
     assert as_dict(counted) == expected
     assert counted.colors.dtype == np.float32
     assert counted.counts.dtype == np.int64
@@ -76,6 +77,22 @@ def test_blocks_of_rows(monkeypatch, scene, rows):
     sizes = counted.counts.chunks[0]
     assert set(sizes[:-1]) <= {rows}
     assert sum(sizes) == len(expected)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 1000])
+def test_colors_that_one_task_can_fit_to_are_one_block_and_have_parts(monkeypatch, scene, rows):
+    pixels = scene(20, 30) // 64
+    expected = brute(pixels)
+    monkeypatch.setattr(colors, "IN_ONE", 3 * len(expected))
+    monkeypatch.setattr(colors, "ROWS", rows)
+    counted = count_colors(da.from_array(pixels, chunks=(11, 30, -1)))
+    assert as_dict(counted) == expected
+    assert counted.colors.numblocks == (1, 1)
+    parts, counts = counted.parts
+    assert parts.chunks == (counts.chunks[0], (3,))
+    assert set(counts.chunks[0][:-1]) <= {rows}
+    np.testing.assert_array_equal(parts.compute(), counted.colors.compute())
+    np.testing.assert_array_equal(counts.compute(), counted.counts.compute())
 
 
 def test_many_chunks_are_merged_in_a_tree(scene):

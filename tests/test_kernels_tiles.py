@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kmdask.kernels import tiles as kernels
+from kmdask.writing.levels import SUMS
 
 ALL_VALID = np.empty((0, 0), np.uint8)
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 9), (9, 1), (2, 2), (4, 6), (5, 4), (4, 5), (7, 9)]
@@ -19,8 +20,7 @@ SHAPES = [(1, 1), (1, 2), (2, 1), (1, 9), (9, 1), (2, 2), (4, 6), (5, 4), (4, 5)
 def halve(pixels, mask):
     height, width, bands = pixels.shape
     out = np.full((bands, (height + 1) // 2, (width + 1) // 2), 77, pixels.dtype)
-    zero = np.int32(0) if pixels.dtype.itemsize < 4 else np.int64(0)
-    kernels.halve(pixels, mask, zero, out)
+    kernels.halve(pixels, mask, SUMS[pixels.dtype.itemsize](0), out)
     return out
 
 
