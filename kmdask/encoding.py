@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 
-from kmdask import spare
 from kmdask.chunks import SHARD, TILE, ceil_div, fits
 from kmdask.errors import ParameterError
 from kmdask.fitting.search import nearest_rows, prepared
@@ -202,7 +201,7 @@ def _search(
     limit: float,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     (block,) = pixels  # the one chunk over all bands
-    indices = spare.empty(block.shape[:2], index_dtype)
+    indices = np.empty(block.shape[:2], index_dtype)
     ready = prepared(palette.colors.astype(np.float64), space, palette.penalties)
     nearest_pixels(block, valid_or_all(mask), *ready, palette.nodata, indices)
     if limit:
@@ -220,7 +219,7 @@ def _look_up(
     limit: float,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     (block,) = pixels
-    indices = spare.empty(block.shape[:2], index_dtype)
+    indices = np.empty(block.shape[:2], index_dtype)
     kernels.look_up(block, valid_or_all(mask), _table(palette, space), palette.nodata, indices)
     if limit:
         smooth_block(block, indices, palette, space, limit)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rasterio.windows import Window
 
-from kmdask import places, spare
+from kmdask import places
 from kmdask.chunks import forward_windows
 from kmdask.errors import SourceError, UnsupportedImageError
 from kmdask.reading import gdal, remote
@@ -174,7 +174,7 @@ class RasterioSource:
     def _window(self, dataset: Any, rows: slice, columns: slice) -> npt.NDArray[Any]:
         window = Window.from_slices(rows, columns)
         bands = len(self.bands)
-        out = spare.empty((bands + self.masked, window.height, window.width), self.dtype)
+        out = np.empty((bands + self.masked, window.height, window.width), self.dtype)
         try:
             if self._with_alpha(dataset):
                 dataset.read([*self.choice.indexes, self.validity.alpha], window=window, out=out)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 
-from kmdask import spare
 from kmdask.chunks import SHARD, TILE, ceil_div, fits
 from kmdask.kernels import tiles as kernels
 from kmdask.pixels import checked, rounded, valid_or_all
@@ -163,7 +162,7 @@ def _halved(level: Level) -> Level:
 def _halve(pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[Any]:
     valid = valid_or_all(mask)
     height, width, bands = pixels.shape
-    out = spare.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
+    out = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
     if pixels.dtype.kind == "f":
         kernels.halve_reals(pixels, valid, out)
     elif pixels.dtype.itemsize < 8:
