@@ -20,13 +20,13 @@ from middle import parser_of, read
 from timing import in_turn, save
 
 from kmdask.display import Colormap
-from kmdask.fitting import lloyd
 from kmdask.fitting import plus_plus as seeding
 from kmdask.fitting.cells import Grid, Units
 from kmdask.kernels import bins, bounds, cells, colors, errors, memory, nearest, plus_plus, tiles
 from kmdask.kernels import lloyd as steps
 from kmdask.kernels import table as tables
 from kmdask.kernels.oklab import from_oklab, to_oklab
+from kmdask.kernels.views import frozen
 from kmdask.palette import Palette
 from kmdask.similarity import palette_scale, sums_of_windows
 from kmdask.smoothing import smooth_block, spacing
@@ -137,11 +137,11 @@ def of_colors(block: Block) -> list[Kernel]:
 
 def of_fits(block: Block) -> list[Kernel]:
     """Steps of k-means on the colours."""
-    rows, weights = lloyd.frozen(block.rows), lloyd.frozen(block.counted[1], np.float64)
+    rows, weights = frozen(block.rows), frozen(block.counted[1], np.float64)
     centers = block.palette.astype(np.float64)
-    few = lloyd.frozen(rows[:: -(-len(rows) // SEEDED)], np.float64)
-    masses = lloyd.frozen(weights[:: -(-len(rows) // SEEDED)])
-    codes = lloyd.frozen(block.counted[0])
+    few = frozen(rows[:: -(-len(rows) // SEEDED)], np.float64)
+    masses = frozen(weights[:: -(-len(rows) // SEEDED)])
+    codes = frozen(block.counted[0])
     n = 1 + int(bins.differences(codes)[FINE_BITS + 1 :].sum())
     joined = np.empty(n, np.uint32), np.zeros((n, 3)), np.zeros(n)
     uniforms = np.random.default_rng(0).random((block.k, seeding.n_trials(block.k)))

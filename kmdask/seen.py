@@ -14,6 +14,7 @@ from kmdask.encoding import decode_block
 from kmdask.fitting.colors import zeros
 from kmdask.fitting.space import Oklab, is_rgb
 from kmdask.kernels.seen import GRAIN, UNITS, add_seen
+from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -98,9 +99,9 @@ def seen_in_pixels(
     if not all(is_rgb(each.shape[2], each.dtype) for each in (first, second)):
         return UNSEEN
     mask = np.empty(0, np.uint8) if valid is None or valid.all() else valid.ravel()
-    a, b = (_frozen(each.reshape(-1, 3)) for each in (first, second))
+    a, b = (frozen(each.reshape(-1, 3)) for each in (first, second))
     with zeros("uint32") as table:
-        return _split(int(add_seen(a, b, _frozen(mask != 0), table)))
+        return _split(int(add_seen(a, b, frozen(mask != 0, np.uint8), table)))
 
 
 def seen_mean(sums: Floats, pixels: int) -> float | None:
@@ -122,10 +123,3 @@ def seen_mean(sums: Floats, pixels: int) -> float | None:
 def _split(units: int) -> Floats:
     """Keep a sum as whole differences and what is left."""
     return np.array(divmod(units, 1 << GRAIN), np.float64)
-
-
-def _frozen(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """One type to numba, whatever the array is; each costs seconds to compile for."""
-    view = np.ascontiguousarray(values).view(np.uint8)
-    view.flags.writeable = False
-    return view

@@ -121,7 +121,4 @@ def smooth_block(
                 values = features_of(block[square][first : first + STRIP], space)
                 if added is not None:
                     values = np.pad(values, ((0, 0), (0, 0), (0, 1)))
-                # Read-only views are one type to numba, whatever the arrays are.
-                values = values.view()
-                values.flags.writeable = False
                 smooth_rows(values, entries, limit, first, labels)

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdask.fitting import lloyd
-from kmdask.fitting.lloyd import Steps, frozen, step
+from kmdask.fitting.lloyd import Steps, step
 from kmdask.kernels import bounds
 from kmdask.kernels.lloyd import nearest
 from kmdask.kernels.memory import forgetful
+from kmdask.kernels.views import frozen
 
 
 @st.composite

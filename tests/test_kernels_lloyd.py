@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmdask.fitting.lloyd import frozen
 from kmdask.kernels import lloyd as kernels
 from kmdask.kernels import plus_plus as seeding
+from kmdask.kernels.views import frozen
 
 
 def squared_distances(X, centers):

@@ -21,10 +21,11 @@ from dask.system import CPU_COUNT
 from distributed import get_worker
 
 from kmdask.errors import ParameterError
-from kmdask.fitting.lloyd import Steps, farthest_rows, frozen, iterate, step
+from kmdask.fitting.lloyd import Steps, farthest_rows, iterate, step
 from kmdask.fitting.moments import Farthest, Moments
 from kmdask.graphs import block_names, merge_tasks
 from kmdask.kernels import lloyd as kernels
+from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kmdask.fitting.lloyd import frozen, lloyd
+from kmdask.fitting.lloyd import lloyd
 from kmdask.fitting.plus_plus import n_trials, plus_plus
 from kmdask.kernels import plus_plus as seeding
+from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from kmdask.fitting.moments import Farthest, Floats, Moments, Rows, Sums
 from kmdask.kernels import bounds
 from kmdask.kernels import lloyd as kernels
 from kmdask.kernels.memory import Memory, forgetful
+from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,15 +42,6 @@ _REMEMBERED = 32
 
 _REMEMBERED_VALUES = 1 << 23
 """Features of the centres of all of them: 64 MiB."""
-
-
-def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-    """Read-only contiguous view, or copy, of an array."""
-    # Arrays come writeable or not, as they travelled or did not, and to numba these are two
-    # types: making all of them read-only halves what it has to compile.
-    view = np.ascontiguousarray(array, dtype=dtype).view()
-    view.flags.writeable = False
-    return view
 
 
 def step(X: Rows, weights: Floats, centers: Floats) -> Moments:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kmdask.errors import ParameterError
-from kmdask.fitting.lloyd import frozen
 from kmdask.kernels import plus_plus as seeding
+from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
     from kmdask.fitting.moments import Floats, Rows

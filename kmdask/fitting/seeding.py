@@ -18,10 +18,11 @@ import numpy as np
 from dask.delayed import delayed
 
 from kmdask.chunks import ceil_div
-from kmdask.fitting.lloyd import frozen, lloyd
+from kmdask.fitting.lloyd import lloyd
 from kmdask.fitting.plus_plus import plus_plus, plus_plus_after
 from kmdask.graphs import block_names
 from kmdask.kernels import bins as kernels
+from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
     import dask.array as da

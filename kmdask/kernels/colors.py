@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kmdask.kernels.views import image_kernel
+
 CODE_BITS = 24
 
 MOST = 255
@@ -58,7 +60,7 @@ def row_codes(pixels: npt.NDArray[np.uint8], y: int, codes: npt.NDArray[np.uint3
             codes[x] |= _spread(pixels[y, x, 2])
 
 
-@njit(nogil=True, cache=True)
+@image_kernel(1)
 def count(
     pixels: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
@@ -85,13 +87,14 @@ def count(
     counts : uint32 array of shape (n,)
         How often each occurs.
     """
-    height, width = pixels.shape[:2]
+    image = pixels[0]
+    height, width = image.shape[:2]
     row = np.empty(width, np.uint32)
     full = np.empty(height * width // FULL + 1, np.uint32)
     m = 0
     masked = mask.size > 0
     for y in range(height):
-        row_codes(pixels, y, row)
+        row_codes(image, y, row)
         for x in range(width):
             if masked and mask[y, x] == 0:
                 continue

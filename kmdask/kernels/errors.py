@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from kmdask.kernels.views import image_kernel
 
 
-@njit(nogil=True, cache=True)
+@image_kernel(2)
 def add_errors(
     pixels: npt.NDArray[np.generic],
     indices: npt.NDArray[np.unsignedinteger[Any]],
@@ -33,16 +34,17 @@ def add_errors(
     largest : float64 array of shape (band,)
         The largest absolute errors; are raised.
     """
-    height, width, bands = pixels.shape
+    image, labels = pixels[0], indices[0]
+    height, width, bands = image.shape
     k = entries.shape[0]
     for y in range(height):
         for band in range(bands):
             total = 0.0
             most = 0.0
             for x in range(width):
-                entry = np.int64(indices[y, x])
+                entry = np.int64(labels[y, x])
                 if entry < k:
-                    gap = np.float64(pixels[y, x, band]) - entries[entry, band]
+                    gap = np.float64(image[y, x, band]) - entries[entry, band]
                     square = gap * gap
                     total += square
                     most = square if square > most else most
@@ -50,12 +52,12 @@ def add_errors(
             most = np.sqrt(most)
             largest[band] = most if most > largest[band] else largest[band]
         for x in range(width):
-            entry = np.int64(indices[y, x])
+            entry = np.int64(labels[y, x])
             if entry < k:
                 counts[entry] += 1
 
 
-@njit(nogil=True, cache=True)
+@image_kernel(2)
 def add_differences(
     first: npt.NDArray[np.generic],
     second: npt.NDArray[np.generic],
@@ -75,14 +77,15 @@ def add_differences(
     largest : float64 array of shape (band,)
         The largest absolute differences; are raised.
     """
-    height, width, bands = first.shape
+    a, b = first[0], second[0]
+    height, width, bands = a.shape
     for y in range(height):
         for band in range(bands):
             total = 0.0
             most = 0.0
             for x in range(width):
                 if valid.size == 0 or valid[y, x]:
-                    gap = np.float64(first[y, x, band]) - np.float64(second[y, x, band])
+                    gap = np.float64(a[y, x, band]) - np.float64(b[y, x, band])
                     square = gap * gap
                     total += square
                     most = square if square > most else most

@@ -16,6 +16,7 @@ from numba import njit
 
 from kmdask.kernels.search import PATCH, Floats, Indices, Room, Search, make_room, search, search_of
 from kmdask.kernels.strips import COMMON, strips
+from kmdask.kernels.views import frozen, image_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +101,7 @@ def _strips(rows: int, columns: int) -> Indices:
     return strips
 
 
-@kernel
+@image_kernel(1)
 def _nearest_pixels(
     pixels: Pixels,
     mask: Mask,
@@ -110,12 +111,12 @@ def _nearest_pixels(
     nodata: int,
     indices: Labels,
 ) -> None:
-    room = make_room(prepared)
+    image, room = pixels[0], make_room(prepared)
     features = np.empty((prepared.centers.shape[1], SIDE, STRIP))
     found = np.empty(PATCH, np.int64)
-    for strip in _strips(pixels.shape[0], pixels.shape[1]):
+    for strip in _strips(image.shape[0], image.shape[1]):
         y, x, tall = strip[0], strip[1], strip[2]
-        _features(pixels, y, x, tall, project, scale, features)
+        _features(image, y, x, tall, project, scale, features)
         shown = mask[y : y + tall, x:] if mask.size else mask
         out = indices[y : y + tall, x : x + STRIP]
         wide = PATCH // tall
@@ -136,7 +137,7 @@ def _nearest_pixels(
                     row[u] = labels[v * width + u]
 
 
-@kernel
+@image_kernel(1)
 def _moments_of_pixels(
     pixels: Pixels,
     mask: Mask,
@@ -150,13 +151,13 @@ def _moments_of_pixels(
     counts: Indices,
     total: float,
 ) -> float:
-    room = make_room(prepared)
+    image, room = pixels[0], make_room(prepared)
     features = np.empty((prepared.centers.shape[1], SIDE, STRIP))
-    for strip in _strips(pixels.shape[0], pixels.shape[1]):
+    for strip in _strips(image.shape[0], image.shape[1]):
         y, x, tall = strip[0], strip[1], strip[2]
-        _features(pixels, y, x, tall, project, scale, features)
+        _features(image, y, x, tall, project, scale, features)
         shown = mask[y : y + tall, x:] if mask.size else mask
-        part = pixels[y : y + tall, x : x + STRIP]
+        part = image[y : y + tall, x : x + STRIP]
         wide = PATCH // tall
         for left in range(0, part.shape[1], wide):
             width = min(wide, part.shape[1] - left)
@@ -177,17 +178,10 @@ def _moments_of_pixels(
 def _parts(pixels: Pixels) -> Iterator[tuple[slice, Pixels]]:
     """Pixels of common types as they are, of others in strips of float64; with their rows."""
     if pixels.dtype in COMMON:
-        yield slice(len(pixels)), _frozen(pixels)
+        yield slice(len(pixels)), pixels
         return
     for y, part in strips(pixels):
-        yield slice(y, y + len(part)), _frozen(part.astype(np.float64, order="C"))
-
-
-def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view that cannot be written to, which is a type of its own to numba: one is enough."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+        yield slice(y, y + len(part)), part.astype(np.float64, order="C")
 
 
 def nearest_pixels(
@@ -227,9 +221,9 @@ def nearest_pixels(
     >>> indices
     array([[0, 1]], dtype=uint8)
     """
-    given = _frozen(project), _frozen(scale), Search(*map(_frozen, search))
+    given = frozen(project), frozen(scale), Search(*map(frozen, search))
     for rows, part in _parts(pixels):
-        shown = _frozen(np.ascontiguousarray(mask[rows]))
+        shown = frozen(mask[rows])
         _nearest_pixels(part, shown, *given, nodata, indices[rows])
 
 
@@ -267,10 +261,10 @@ def moments_of_pixels(
     float
         The sum of the squared distances to the nearest centres, among features.
     """
-    given = _frozen(project), _frozen(scale), Search(*map(_frozen, search))
-    units = _frozen(offset), _frozen(quantum), float(limit)
+    given = frozen(project), frozen(scale), Search(*map(frozen, search))
+    units = frozen(offset), frozen(quantum), float(limit)
     total = 0.0
     for rows, part in _parts(pixels):
-        shown = _frozen(np.ascontiguousarray(mask[rows]))
+        shown = frozen(mask[rows])
         total = _moments_of_pixels(part, shown, *given, *units, sums, counts, total)
     return float(total)

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kmdask.kernels.views import image_kernel
+
 __all__ = ["SIDEWAYS", "UPWARDS", "smooth_rows"]
 
 Labels: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
@@ -171,7 +173,7 @@ def _path(
         way = ways[x, way]
 
 
-@kernel
+@image_kernel(1)
 def smooth_rows(
     values: npt.NDArray[np.generic], entries: Floats, limit: float, top: int, labels: Labels
 ) -> None:
@@ -191,17 +193,17 @@ def smooth_rows(
         The nearest entries of a block, k and more where pixels are invalid. These rows are
         replaced; invalid pixels stay as they are.
     """
-    height, width = labels.shape
-    pixels, near = np.empty((width, values.shape[2])), np.empty((CHOICES, width), np.int64)
+    rows, (height, width) = values[0], labels.shape
+    pixels, near = np.empty((width, rows.shape[2])), np.empty((CHOICES, width), np.int64)
     choices, costs = np.empty((width, CHOICES), np.int64), np.empty((width, CHOICES))
     listed, counts = np.empty(width + 1, np.int64), np.empty(width, np.int64)
     ways, prices = np.zeros((width, CHOICES), np.int64), np.empty(2)
     change = SIDEWAYS * limit
-    for y in range(values.shape[0]):
+    for y in range(rows.shape[0]):
         row = top + y
         prices[0] = UPWARDS * limit if row > 0 else 0.0
         prices[1] = UPWARDS * limit if row + 1 < height else 0.0
-        _load(values, y, labels, row, pixels, near)
+        _load(rows, y, labels, row, pixels, near)
         n = _mixed(near, entries.shape[0], listed)
         n = _choices(pixels, near, entries, 2 * change, prices, listed, n, choices, costs, counts)
         i = 0

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kmdask.kernels.views import image_kernel
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Value: TypeAlias = np.floating[Any]
 Values: TypeAlias = npt.NDArray[Value]
@@ -40,7 +42,7 @@ SUMS = 5
 """What is summed over windows: both images, their squares together, their product, valid pixels."""
 
 
-@njit(nogil=True, cache=True)
+@image_kernel(2)
 def add_similarities(
     first: npt.NDArray[np.generic],
     second: npt.NDArray[np.generic],
@@ -81,7 +83,8 @@ def add_similarities(
     int
         The number of windows.
     """
-    height, width, bands = first.shape
+    image, other = first[0], second[0]
+    height, width, bands = image.shape
     masked = valid.size > 0
     # Of both images and of what is valid, and one row more, which is the next to be left.
     rows = np.full((3, SIDE + 1, COLUMNS), offset)
@@ -97,15 +100,15 @@ def add_similarities(
                 at = y % (SIDE + 1)
                 a, b, seen = rows[0, at], rows[1, at], rows[2, at]
                 # Views of one axis: with three, addresses are worked out for every pixel.
-                values = first[y, left : left + n, band]
+                values = image[y, left : left + n, band]
                 for x in range(n):
                     a[x] = type(offset)(values[x]) - offset
                 if entries.size:
-                    colors, indices = entries[band], second[y, left : left + n, 0]
+                    colors, indices = entries[band], other[y, left : left + n, 0]
                     for x in range(n):
                         b[x] = colors[np.int64(indices[x])]
                 else:
-                    others = second[y, left : left + n, band]
+                    others = other[y, left : left + n, band]
                     for x in range(n):
                         b[x] = type(offset)(others[x]) - offset
                 if masked:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from numba import njit
 
 from kmdask.kernels.colors import CODE_BITS, gather_bits, row_codes
+from kmdask.kernels.views import image_kernel
 
 FARTHEST = 3 * 255.0**2
 """The squared distance from black to white."""
@@ -121,7 +122,7 @@ def nearest_table(
                     table[code] = i
 
 
-@njit(nogil=True, cache=True)
+@image_kernel(1)
 def look_up(
     pixels: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
@@ -142,13 +143,14 @@ def look_up(
     indices : uint8 or uint16 array of shape (y, x)
         Is filled.
     """
-    codes = np.empty(pixels.shape[1], np.uint32)
+    image = pixels[0]
+    codes = np.empty(image.shape[1], np.uint32)
     masked = mask.size > 0
-    for y in range(pixels.shape[0]):
-        row_codes(pixels, y, codes)
-        for x in range(pixels.shape[1]):
+    for y in range(image.shape[0]):
+        row_codes(image, y, codes)
+        for x in range(image.shape[1]):
             indices[y, x] = table[codes[x]]
         if masked:
-            for x in range(pixels.shape[1]):
+            for x in range(image.shape[1]):
                 if mask[y, x] == 0:
                     indices[y, x] = nodata

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kmdask.kernels.views import image_kernel
 
-@njit(nogil=True, cache=True)
+
+@image_kernel(1)
 def halve(
     pixels: npt.NDArray[np.integer[Any]],
     mask: npt.NDArray[np.uint8],
@@ -31,7 +33,8 @@ def halve(
     out : array of shape (band, ceil(y / 2), ceil(x / 2)), of the type of the pixels
         Is filled, band by band. Squares without a valid pixel are 0.
     """
-    height, width, bands = pixels.shape
+    image = pixels[0]
+    height, width, bands = image.shape
     one, two = type(zero)(1), type(zero)(2)
     sums = np.full(2 * out.shape[2], zero)
     for band in range(bands):
@@ -46,7 +49,7 @@ def halve(
                     for row in (top, bottom):
                         for column in (2 * x, right):
                             if mask[row, column]:
-                                total += type(zero)(pixels[row, column, band])
+                                total += type(zero)(image[row, column, band])
                                 n += one
                     half = total // max(n, one)
                     rest = 2 * (total - half * n)
@@ -54,7 +57,7 @@ def halve(
             else:
                 # Downwards, then across: two loops that the compiler vectorises.
                 for x in range(width):
-                    sums[x] = type(zero)(pixels[top, x, band]) + type(zero)(pixels[bottom, x, band])
+                    sums[x] = type(zero)(image[top, x, band]) + type(zero)(image[bottom, x, band])
                 sums[width:] = sums[width - 1]
                 for x in range(out.shape[2]):
                     four = type(zero)(sums[2 * x] + sums[2 * x + 1])
@@ -62,14 +65,15 @@ def halve(
                     out[band, y, x] = type(zero)(four + up) >> two
 
 
-@njit(nogil=True, cache=True)
+@image_kernel(1)
 def halve_reals(
     pixels: npt.NDArray[np.floating[Any]],
     mask: npt.NDArray[np.uint8],
     out: npt.NDArray[np.floating[Any]],
 ) -> None:
     """Do what `halve` does for pixels of floating point, which are averaged without rounding."""
-    height, width, bands = pixels.shape
+    image = pixels[0]
+    height, width, bands = image.shape
     for band in range(bands):
         for y in range(out.shape[1]):
             top = 2 * y
@@ -81,7 +85,7 @@ def halve_reals(
                 for row in (top, bottom):
                     for column in (2 * x, right):
                         if mask.size == 0 or mask[row, column]:
-                            total += np.float64(pixels[row, column, band])
+                            total += np.float64(image[row, column, band])
                             n += 1
                 out[band, y, x] = total / n if n else 0.0
 
@@ -98,7 +102,7 @@ def halve_mask(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return out
 
 
-@njit(nogil=True, cache=True)
+@image_kernel(1)
 def pack_rows(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
     """Pack indices into PNG scanlines of filter type 0, the first pixel in the highest bits.
 
@@ -114,7 +118,7 @@ def pack_rows(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8
     uint8 array of shape (y, 1 + ceil(x * bits / 8))
         The first byte of a row is its filter type.
     """
-    height, width = indices.shape
+    _, height, width = indices.shape
     size = (width * bits + 7) // 8
     out = np.empty((height, 1 + size), np.uint8)
     out[:, 0] = 0
@@ -122,7 +126,7 @@ def pack_rows(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8
     row = np.zeros(size * (8 // bits), np.uint8)
     for y in range(height):
         for x in range(width):
-            row[x] = indices[y, x]
+            row[x] = indices[0, y, x]
         if bits == 8:
             for x in range(size):
                 out[y, 1 + x] = row[x]
