@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from kmdask.kernels.views import image_kernel
 
@@ -90,14 +89,14 @@ def halve_reals(
                 out[band, y, x] = total / n if n else 0.0
 
 
-@njit(nogil=True, cache=True)
+@image_kernel(1)
 def halve_mask(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The mask of what `halve` returns: 255 where any pixel of the square is valid, else 0."""
-    height, width = mask.shape
+    _, height, width = mask.shape
     out = np.zeros(((height + 1) // 2, (width + 1) // 2), np.uint8)
     for y in range(height):
         for x in range(width):
-            if mask[y, x]:
+            if mask[0, y, x]:
                 out[y // 2, x // 2] = 255
     return out
 
