@@ -28,6 +28,7 @@ from kmdask.kernels import table as tables
 from kmdask.kernels.oklab import from_oklab, to_oklab
 from kmdask.kernels.views import frozen
 from kmdask.palette import Palette
+from kmdask.pixels import ALL_VALID
 from kmdask.similarity import palette_scale, sums_of_windows
 from kmdask.smoothing import smooth_block, spacing
 from kmdask.writing.levels import SUMS
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-ALL_VALID = np.empty((0, 0), np.uint8)
 NO_PROJECT = np.empty((0, 0))
 COLORS = 1 << 24
 SEEDED = 1 << 15

@@ -16,7 +16,7 @@ from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_differences
 from kmdask.metrics import merged, psnr_of, with_largest
 from kmdask.pairs import given, opened_alike, paired
-from kmdask.pixels import ALL_VALID
+from kmdask.pixels import valid_or_all
 from kmdask.progress import chosen
 from kmdask.reading.window import check_window
 from kmdask.seen import seen_in_pixels, seen_mean
@@ -254,7 +254,7 @@ def _differences(
     both, total = _both(mask, other), first.shape[0] * first.shape[1]
     seen = [total if each is None else np.count_nonzero(each) for each in (both, mask, other)]
     squared, largest = np.zeros(first.shape[2]), np.zeros(first.shape[2])
-    add_differences(first, second, ALL_VALID if both is None else both, squared, largest)
+    add_differences(first, second, valid_or_all(both), squared, largest)
     counts = [seen[0], seen[1] - seen[0], seen[2] - seen[0]]
     looks = seen_in_pixels(first, second, both)
     return with_largest(np.concatenate([squared, counts, looks]), largest)

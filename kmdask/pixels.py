@@ -8,11 +8,12 @@ import dask.array as da
 import numpy as np
 
 from kmdask.errors import ParameterError
+from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-ALL_VALID = np.empty((0, 0), np.uint8)
+ALL_VALID = frozen(np.empty((0, 0), np.uint8))
 """What kernels take for a mask where every pixel is valid."""
 
 FEW_BANDS = 3
@@ -75,7 +76,7 @@ def countable(pixels: da.Array) -> bool:
 
 def valid_or_all(mask: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
     """The mask as kernels take it: `ALL_VALID` where nothing is invalid, which is much faster."""
-    return ALL_VALID if mask is None or mask.all() else mask
+    return ALL_VALID if mask is None or mask.all() else frozen(mask)
 
 
 def rounded(values: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -101,7 +101,7 @@ def seen_in_pixels(
     mask = np.empty(0, np.uint8) if valid is None or valid.all() else valid.ravel()
     a, b = (frozen(each.reshape(-1, 3)) for each in (first, second))
     with zeros("uint32") as table:
-        return _split(int(add_seen(a, b, frozen(mask != 0, np.uint8), table)))
+        return _split(int(add_seen(a, b, frozen((mask != 0).view(np.uint8)), table)))
 
 
 def seen_mean(sums: Floats, pixels: int) -> float | None:

@@ -264,7 +264,7 @@ def _parts(
         return
     for y, part in strips(first, overlap=EDGE):
         other = second[y : y + len(part)]
-        yield y, part.astype(dtype, order="C"), other if indices else other.astype(dtype, order="C")
+        yield y, part.astype(dtype), other if indices else other.astype(dtype)
 
 
 def _sum(parts: list[npt.NDArray[np.object_]]) -> npt.NDArray[np.object_]:

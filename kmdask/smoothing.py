@@ -116,9 +116,11 @@ def smooth_block(
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             square = slice(top, top + TILE), slice(left, left + TILE)
-            labels = indices[square]
+            # A copy, of the same layout in blocks of any width; see `kmdask.kernels.views`.
+            labels = indices[square].copy()
             for first in range(0, labels.shape[0], STRIP):
                 values = features_of(block[square][first : first + STRIP], space)
                 if added is not None:
                     values = np.pad(values, ((0, 0), (0, 0), (0, 1)))
                 smooth_rows(values, entries, limit, first, labels)
+            indices[square] = labels

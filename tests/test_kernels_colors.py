@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from kmdask.kernels import colors as kernels
 from kmdask.kernels import table as by_code
-
-ALL_VALID = np.empty((0, 0), np.uint8)
+from kmdask.kernels.views import frozen
+from kmdask.pixels import ALL_VALID
 
 VIEWS = {
     "contiguous": lambda pixels: pixels,
@@ -56,7 +56,7 @@ def test_count_equals_unique(table, scene, bands, masked, view):
     expected, expected_counts = np.unique(pixels[valid], axis=0, return_counts=True)
     order = np.argsort(morton(expected))
 
-    codes, counts = kernels.count(VIEWS[view](pixels), mask if masked else ALL_VALID, table)
+    codes, counts = kernels.count(VIEWS[view](pixels), frozen(mask) if masked else ALL_VALID, table)
 
     assert codes.dtype == np.uint32
     assert counts.dtype == np.uint32
@@ -82,7 +82,7 @@ def test_counts_of_more_than_a_byte(table, masked):
     mask = ALL_VALID
     if masked:
         grey = np.repeat(grey, 2)
-        mask = np.tile(np.uint8([0, 7]), len(grey) // 2)[None]
+        mask = frozen(np.tile(np.uint8([0, 7]), len(grey) // 2)[None])
     codes, counts = kernels.count(grey[None, :, None], mask, table)
     assert codes.tolist() == morton(np.arange(len(expected))[:, None] * 20).tolist()
     assert counts.tolist() == expected
@@ -90,7 +90,9 @@ def test_counts_of_more_than_a_byte(table, masked):
 
 
 def test_count_without_valid_pixels(table):
-    codes, counts = kernels.count(np.ones((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8), table)
+    codes, counts = kernels.count(
+        np.ones((2, 3, 3), np.uint8), frozen(np.zeros((2, 3), np.uint8)), table
+    )
     assert codes.size == counts.size == 0
     assert not table.any()
 
@@ -195,5 +197,5 @@ def test_look_up(pixels, mask):
         by_code.look_up(view(pixels), ALL_VALID, table, 7, indices)
         np.testing.assert_array_equal(indices, expected)
         indices = np.empty(pixels.shape[:2], np.uint8)
-        by_code.look_up(view(pixels), mask, table, 7, indices)
+        by_code.look_up(view(pixels), frozen(mask), table, 7, indices)
         np.testing.assert_array_equal(indices, np.where(mask == 0, 7, expected))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from numba import njit
 
 from kmdask.kernels.strips import strips
+from kmdask.kernels.views import frozen
 
 SLOTS = 4
 """Slots of the hash table for each cell there may be: with more, probes are short."""
@@ -207,11 +208,11 @@ def gather(
         np.full(bands, np.inf),
         np.full(bands, -np.inf),
     )
-    grid = np.ascontiguousarray(axes), origin, steps, parts, units
+    grid = frozen(axes), origin, steps, parts, units
     n = dropped = 0
     for y, part in strips(pixels):
         values = np.moveaxis(part, 2, 0).astype(np.float64, order="C")
-        seen = np.ascontiguousarray(mask[y : y + len(part)])
+        seen = frozen(mask[y : y + len(part)])
         n, dropped = _gather(values, seen, *grid, table, n, dropped)
     order = np.argsort(table.codes[:n])
     return Gathered(

@@ -2,8 +2,8 @@
 
 A strip of a few rows is read once and turned into features, band by band, which is how GDAL lays it
 out. It is then searched patch by patch, square where the image allows, by `kmdask.kernels.search`.
-Only what is here is compiled once for each dtype and layout of pixels: for common dtypes, and for
-float64, as which the others come.
+Only what is here is compiled once for each dtype of pixels: for common ones, and for float64, as
+which the others come.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _parts(pixels: Pixels) -> Iterator[tuple[slice, Pixels]]:
         yield slice(len(pixels)), pixels
         return
     for y, part in strips(pixels):
-        yield slice(y, y + len(part)), part.astype(np.float64, order="C")
+        yield slice(y, y + len(part)), part.astype(np.float64)
 
 
 def nearest_pixels(

@@ -1,6 +1,6 @@
-"""Blocks of pixels a few rows at a time, as one data type in one layout.
+"""Blocks of pixels a few rows at a time, to be converted to one data type.
 
-A kernel is compiled for each data type and memory layout that it is given, which takes seconds.
+A kernel is compiled for each data type that it is given, which takes seconds.
 Where most of its work is not with the values as they are, or a type is rare, it is given strips
 that are converted instead, small enough for a cache.
 """

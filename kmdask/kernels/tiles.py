@@ -92,11 +92,12 @@ def halve_reals(
 @image_kernel(1)
 def halve_mask(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The mask of what `halve` returns: 255 where any pixel of the square is valid, else 0."""
-    _, height, width = mask.shape
+    valid = mask[0]
+    height, width = valid.shape
     out = np.zeros(((height + 1) // 2, (width + 1) // 2), np.uint8)
     for y in range(height):
         for x in range(width):
-            if mask[0, y, x]:
+            if valid[y, x]:
                 out[y // 2, x // 2] = 255
     return out
 
@@ -117,7 +118,8 @@ def pack_rows(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8
     uint8 array of shape (y, 1 + ceil(x * bits / 8))
         The first byte of a row is its filter type.
     """
-    _, height, width = indices.shape
+    image = indices[0]
+    height, width = image.shape
     size = (width * bits + 7) // 8
     out = np.empty((height, 1 + size), np.uint8)
     out[:, 0] = 0
@@ -125,7 +127,7 @@ def pack_rows(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8
     row = np.zeros(size * (8 // bits), np.uint8)
     for y in range(height):
         for x in range(width):
-            row[x] = indices[0, y, x]
+            row[x] = image[y, x]
         if bits == 8:
             for x in range(size):
                 out[y, 1 + x] = row[x]

@@ -34,8 +34,7 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> npt.NDAr
 def any_layout(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Read-only view with an axis in front along which nothing changes; nothing is copied.
 
-    Such a view is never contiguous. Its strides are read when the kernel runs, which costs nothing
-    where one band after another is gone through.
+    Such a view is never contiguous, unless it is empty: its strides are read when a kernel runs.
 
     Examples
     --------
@@ -49,17 +48,17 @@ def any_layout(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def image_kernel(images: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a function whose first arguments, so many of them, are images it only reads.
 
-    The function gets them by `any_layout`: ``pixels[0]`` is the image that the caller gave. All
-    arguments are given by position.
+    The function gets them by `any_layout`: ``pixels[0]`` is the image that the caller gave. They
+    are given by position. Other arrays should always be of one layout, masks `frozen`.
     """
 
     def compiled(function: Callable[P, R]) -> Callable[P, R]:
         kernel: Callable[..., R] = njit(nogil=True, cache=True)(function)
 
         @wraps(function)
-        def run(*args: P.args, **_none: P.kwargs) -> R:
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
             given: tuple[Any, ...] = args
-            return kernel(*map(any_layout, given[:images]), *given[images:])
+            return kernel(*map(any_layout, given[:images]), *given[images:], **kwargs)
 
         return run
 
