@@ -31,6 +31,10 @@ import kmdask
 from kmdask.connecting.clusters import NO_PROFILE
 from kmdask.georef import Georef, GroundControlPoint
 
+collect_ignore = [
+    "preloaded.py"
+]  # pytest would import it, for doctests, and all processes would compile
+
 compiling.install()
 settings.register_profile(
     "kmdask",
