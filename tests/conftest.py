@@ -31,9 +31,8 @@ import kmdask
 from kmdask.connecting.clusters import NO_PROFILE
 from kmdask.georef import Georef, GroundControlPoint
 
-collect_ignore = [
-    "preloaded.py"
-]  # pytest would import it, for doctests, and all processes would compile
+# It would be imported, for doctests, and all processes would wait for one that compiles.
+collect_ignore = ["preloaded.py"]
 
 compiling.install()
 settings.register_profile(
