@@ -20,24 +20,40 @@ SAFE = 1e-12
 CELL_BITS = 9
 """Colours whose codes differ in these low bits only share a cell of 8 values a band."""
 
+HALVINGS = (CODE_BITS - CELL_BITS) // 3
+"""How often the cube of all colours is halved along each band to get these cells."""
+
+
+@njit(nogil=True, cache=True)
+def _color(code: int) -> tuple[np.int64, np.int64, np.int64]:
+    """Red, green and blue of a code."""
+    return (
+        np.int64(gather_bits(np.uint32(code) >> np.uint32(2))),
+        np.int64(gather_bits(np.uint32(code) >> np.uint32(1))),
+        np.int64(gather_bits(np.uint32(code))),
+    )
+
 
 @njit(nogil=True, cache=True)
 def _candidates(
     entries: npt.NDArray[np.int64],
     added: npt.NDArray[np.float64],
-    corner: npt.NDArray[np.int64],
-    side: int,
+    listed: npt.NDArray[np.int64],
+    start: int,
+    bits: int,
     candidates: npt.NDArray[np.int64],
 ) -> int:
-    """Find the entries that can be nearest to a colour of a cell; return how many there are.
+    """Find which of the entries listed can be nearest to a colour of a cell; return how many.
 
-    Of all entries the one nearest to the middle of the cell is a good judge of the others: one
-    that is farther than it in every corner of the cell is farther in all of it, because the
-    difference of two squared distances is linear (Kanungo et al. 2002), whatever is added to them.
+    The one nearest to the middle of the cell is a good judge of the others: one that is farther
+    than it in every corner of the cell is farther in all of it, because the difference of two
+    squared distances is linear (Kanungo et al. 2002), whatever is added to them.
     """
-    judge = 0
+    corner = _color(start)
+    side = (1 << (bits // 3)) - 1
+    judge = listed[0]
     least = np.inf
-    for i in range(entries.shape[0]):
+    for i in listed:
         distance = 0
         for band in range(3):
             gap = 2 * (entries[i, band] - corner[band]) - side
@@ -46,7 +62,7 @@ def _candidates(
             least = distance + 4 * added[i]
             judge = i
     n = 0
-    for i in range(entries.shape[0]):
+    for i in listed:
         # How much nearer than the judge the entry is, doubled, where it is nearest by most.
         gain = 0
         for band in range(3):
@@ -69,9 +85,10 @@ def nearest_table(
     """Find the nearest palette entry of every colour there is.
 
     Works cell by cell of 8 values a band: the colours of a cell are compared with those few
-    entries alone that can be nearest to one of them. Squared distances are integers, and what is
-    added is rounded as `kmdask.kernels.search` does it, so the table is exact. Ties go to the
-    lowest index.
+    entries alone that can be nearest to one of them. These are found from coarse to fine: what can
+    be nearest in a cell can be so in the larger one that it is an eighth of. Squared distances are
+    integers, and what is added is rounded as `kmdask.kernels.search` does it, so the table is
+    exact. Ties go to the lowest index.
 
     Parameters
     ----------
@@ -93,22 +110,25 @@ def nearest_table(
     entries[:, :bands] = palette
     added = np.sqrt(penalties)
     added *= added
-    candidates = np.empty(k, np.int64)
-    corner = np.empty(3, np.int64)
+    # Of the cells of each size that the colours at hand lie in, the largest first.
+    near, counts = np.empty((HALVINGS + 1, k), np.int64), np.full(HALVINGS + 1, k)
+    near[0] = np.arange(k)
     for start in range(0, 1 << CODE_BITS, 1 << CELL_BITS):
-        for band in range(3):
-            corner[band] = gather_bits(np.uint32(start) >> np.uint32(2 - band))
-        if corner[bands:].any():
+        _, green, blue = _color(start)
+        if (bands < 3 and blue > 0) or (bands < 2 and green > 0):
             continue
-        n = _candidates(entries, added, corner, (1 << (CELL_BITS // 3)) - 1, candidates)
+        for i in range(HALVINGS):
+            bits = CODE_BITS - 3 * (i + 1)
+            if start % (1 << bits) == 0:
+                listed = near[i, : counts[i]]
+                counts[i + 1] = _candidates(entries, added, listed, start, bits, near[i + 1])
+        candidates, n = near[HALVINGS], counts[HALVINGS]
         if n == 1:
             # As in most cells, if entries are few.
             table[start : start + (1 << CELL_BITS)] = candidates[0]
             continue
         for code in range(start, start + (1 << CELL_BITS)):
-            red = np.int64(gather_bits(np.uint32(code) >> np.uint32(2)))
-            green = np.int64(gather_bits(np.uint32(code) >> np.uint32(1)))
-            blue = np.int64(gather_bits(np.uint32(code)))
+            red, green, blue = _color(code)
             best = np.inf
             for c in range(n):
                 i = candidates[c]

@@ -46,10 +46,19 @@ def any_layout(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def image_kernel(images: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Compile a function whose first arguments, so many of them, are images it only reads.
+    """Compile a function whose first arguments are images that it only reads.
 
-    The function gets them by `any_layout`: ``pixels[0]`` is the image that the caller gave. They
-    are given by position. Other arrays should always be of one layout, masks `frozen`.
+    Parameters
+    ----------
+    images : int
+        How many. They are given by position, and the function gets them by `any_layout`:
+        ``pixels[0]`` is the image of shape (y, x, ...) that the caller gave. Other arrays should
+        always be of one layout, masks `frozen`.
+
+    Returns
+    -------
+    callable
+        A decorator. What it returns is a function of Python's, which other kernels cannot call.
     """
 
     def compiled(function: Callable[P, R]) -> Callable[P, R]:
