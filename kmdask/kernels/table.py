@@ -63,7 +63,7 @@ def _candidates(
             judge = i
     n = 0
     for i in listed:
-        # How much nearer than the judge the entry is, doubled, where it is nearest by most.
+        # By how much less its squared distance is than the judge's, where it is least beside that.
         gain = 0
         for band in range(3):
             step = entries[i, band] - entries[judge, band]
