@@ -249,9 +249,10 @@ def sums_of_windows(
         second = second[:, :, None]
     windows, totals = 0, np.zeros(first.shape[2], np.int64)
     mask = ALL_VALID if valid is None else valid_or_all(valid)
-    options = offset, exact, *scale.constants, totals
+    options = offset, *scale.constants, totals
     for y, part, other in _parts(first, second, offset.dtype, indices=colors is not None):
-        windows += add_similarities(part, other, entries, mask[y : y + len(part)], *options)
+        shown = mask[y : y + len(part)]
+        windows += add_similarities(part, other, entries, shown, *options, exact=exact)
     return np.array([windows, *totals])
 
 

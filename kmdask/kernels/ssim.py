@@ -49,10 +49,11 @@ def add_similarities(
     entries: npt.NDArray[np.generic],
     valid: Mask,
     offset: np.float32 | np.float64,
-    exact: bool,  # noqa: FBT001  numba takes no keyword-only arguments
     c1: float,
     c2: float,
     totals: npt.NDArray[np.int64],
+    *,
+    exact: bool,
 ) -> int:
     """Add up the similarities of all windows that lie wholly within two images, band by band.
 
@@ -70,13 +71,13 @@ def add_similarities(
     offset : float32 or float64
         What variances are taken about, a value amid those of the images, lest small ones be lost
         in large values. Of the type that sums are made in.
-    exact : bool
-        Whether that type holds sums of squares over windows exactly. Then they are carried on from
-        row to row; otherwise added up afresh, so that no error of rounding goes on.
     c1, c2 : float
         The constants of the definition, times ``WINDOW**2`` and ``WINDOW * (WINDOW - 1)``.
     totals : int64 array of shape (band,)
         Is added to, in units of ``2**-GRAIN``.
+    exact : bool
+        Whether that type holds sums of squares over windows exactly. Then they are carried on from
+        row to row; otherwise added up afresh, so that no error of rounding goes on.
 
     Returns
     -------

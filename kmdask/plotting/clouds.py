@@ -125,7 +125,7 @@ def _room_of_three(
         getattr(axes, f"set_{'xyz'[i]}label")(_name(image, i), color=INK, fontsize=9, labelpad=1)
         axis.set_tick_params(labelsize=8, colors=MUTED, pad=0)
         axis.set_pane_color("#f7f8fa")
-        axis._axinfo["grid"].update(color=LINES, linewidth=0.6)  # noqa: SLF001  no other way
+        axis._axinfo["grid"].update(color=LINES, linewidth=0.6)  # noqa: SLF001  else for all threads
         axis.line.set_color(MUTED)
         inside &= (values[:, i] >= low) & (values[:, i] <= high)
     return axes, inside
