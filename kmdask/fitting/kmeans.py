@@ -193,7 +193,7 @@ class KMeans(dask_ml.cluster.KMeans):
         check_is_fitted(self, "cluster_centers_")
         return self._labels(self._validated(X, reset=False))
 
-    def transform(self, X: Any, y: object = None) -> da.Array:  # noqa: ARG002  dask-ml's
+    def transform(self, X: Any) -> da.Array:
         """Find the distance of each row to each centre.
 
         Takes what `predict` takes, as lazily.
