@@ -20,6 +20,7 @@ from kmdask.kernels.nearest import nearest_pixels
 from kmdask.palette import Palette, check_room, index_dtype
 from kmdask.pixels import checked, countable, valid_or_all
 from kmdask.smoothing import check_smooth, smooth_block, spacing
+from kmdask.units import several
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -103,7 +104,8 @@ def encode(
     """
     pixels, mask = checked(pixels, mask)
     if pixels.shape[2] != palette.bands:
-        msg = f"the pixels have {pixels.shape[2]} band(s), the palette has {palette.bands}"
+        have = several(pixels.shape[2], "band")
+        msg = f"the pixels have {have}, the palette has {palette.bands}"
         raise ParameterError(msg)
     if space is not None:
         space.check(palette.bands, pixels.dtype)

@@ -12,6 +12,7 @@ from kmdask.bands import fill_values
 from kmdask.color_files import hex_color, split_hex
 from kmdask.errors import ParameterError
 from kmdask.pixels import rounded
+from kmdask.units import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,8 @@ def _values(
             )
             raise ParameterError(msg)
     if len(values) != len(bands):
-        msg = f"fixed has {color}, and the image has {len(bands)} band(s): give a value for each"
+        has = several(len(bands), "band")
+        msg = f"fixed has {color}, and the image has {has}: give a value for each"
         raise ParameterError(msg)
     missing = fill_values(bands)
     with np.errstate(over="ignore"):

@@ -17,6 +17,7 @@ from kmdask.reading.arrays import lay_out_array, recognise
 from kmdask.reading.plans import sample_bytes
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import Window, check_window
+from kmdask.units import several
 from kmdask.writing import store
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _check_alike(pair: Sequence[Given], images: Sequence[Opened]) -> None:
     shapes = [tuple(map(int, pixels.shape)) for pixels, _ in images]
     if shapes[0] != shapes[1]:
         told = " and ".join(
-            f"{each.name!r} has {shape[1]} x {shape[0]} pixels of {shape[2]} band(s)"
+            f"{each.name!r} has {shape[1]} x {shape[0]} pixels of {several(shape[2], 'band')}"
             for each, shape in zip(pair, shapes, strict=True)
         )
         raise ParameterError(

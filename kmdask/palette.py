@@ -9,6 +9,7 @@ import numpy as np
 
 from kmdask.errors import ParameterError
 from kmdask.pixels import rounded
+from kmdask.units import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +121,8 @@ class Palette:
 
     def __repr__(self) -> str:
         if not self.displayable:
-            return f"Palette({len(self)} colours, {self.bands} band(s) of {self.colors.dtype})"
+            size = f"{several(len(self), 'colour')}, {several(self.bands, 'band')}"
+            return f"Palette({size} of {self.colors.dtype})"
         shown = self.hex if len(self) <= 16 else [*self.hex[:8], "...", *self.hex[-8:]]
         return f"Palette({shown})"
 
@@ -149,8 +151,8 @@ class Palette:
         """The colours as an array of shape (k, 3), grey ones with three equal bands."""
         if not self.displayable:
             msg = (
-                f"a palette of {self.bands} band(s) of {self.colors.dtype} has no colours to show "
-                "by itself; see CompressedImage.colormap, or kmdask.Display"
+                f"a palette of {several(self.bands, 'band')} of {self.colors.dtype} has no "
+                "colours to show by itself; see CompressedImage.colormap, or kmdask.Display"
             )
             raise ParameterError(msg)
         return np.broadcast_to(self.colors, (len(self), 3))

@@ -22,6 +22,7 @@ from kmdask.reading.window import check_window
 from kmdask.saved_palette import FILE, SavedPalette
 from kmdask.smoothed import Smoothed
 from kmdask.stored import Stored
+from kmdask.units import several
 from kmdask.writing import publish
 from kmdask.writing.cog import check_cog
 from kmdask.writing.sampled import affordable
@@ -254,9 +255,9 @@ def check_alike(rasters: Sequence[Raster]) -> None:
     for raster, kind in zip(rasters, kinds, strict=True):
         if kind != kinds[0]:
             msg = (
-                f"{raster.source!r} has {kind[0]} band(s) of {kind[1]}, {rasters[0].source!r} has "
-                f"{kinds[0][0]} of {kinds[0][1]}: one palette takes images of the same bands; "
-                "choose them by bands= (--bands), or fit a palette for each"
+                f"{raster.source!r} has {several(kind[0], 'band')} of {kind[1]}, "
+                f"{rasters[0].source!r} has {kinds[0][0]} of {kinds[0][1]}: a palette takes images "
+                "of the same bands; choose them by bands= (--bands), or fit a palette for each"
             )
             raise ParameterError(msg)
 

@@ -11,6 +11,7 @@ from kmdask.errors import ParameterError, writing
 from kmdask.fitted import Fitted
 from kmdask.free import check_free
 from kmdask.palette import Palette
+from kmdask.units import several
 from kmdask.writing import publish
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class SavedPalette:
 
     def __post_init__(self) -> None:
         if self.palette.bands != len(self.bands):
-            msg = f"the palette has {self.palette.bands} band(s), {len(self.bands)} are described"
+            has = several(self.palette.bands, "band")
+            msg = f"the palette has {has}, {len(self.bands)} are described"
             raise ParameterError(msg)
         if self.plain and not (self.palette.displayable and self.palette.bands == 3):
             raise ParameterError(f"plain are three bands of uint8; got {self.palette!r}")
@@ -130,9 +132,9 @@ class SavedPalette:
         dtype = self.palette.colors.dtype
         if len(raster.bands) != len(self.bands) or raster.pixels.dtype != dtype:
             msg = (
-                f"the palette has {len(self.bands)} band(s) of {dtype}, {raster.source!r} has "
-                f"{len(raster.bands)} of {raster.pixels.dtype}: they must agree; choose bands "
-                "(bands=, --bands), or fit another palette"
+                f"the palette has {several(len(self.bands), 'band')} of {dtype}, "
+                f"{raster.source!r} has {len(raster.bands)} of {raster.pixels.dtype}: they must "
+                "agree; choose bands (bands=, --bands), or fit another palette"
             )
             raise ParameterError(msg)
         # The same bands may have other numbers in another file.

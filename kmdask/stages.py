@@ -11,6 +11,7 @@ import dask
 from distributed import CancelledError, as_completed, futures_of, span
 
 from kmdask.chunks import ceil_div
+from kmdask.compiling import when_compiling
 from kmdask.watching import looking
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from kmdask.progress import Progress
 
 SETTLING_SECONDS = 0.05
+
+COMPILING = "compiling kernels, once on this machine"
+"""What there is to say while that goes on, whatever else there is."""
 
 PATIENCE = 60
 """Seconds to wait, after a failure, for tasks that run already."""
@@ -48,20 +52,22 @@ class Stages:
     _span: str = field(default="", init=False)
     _passes: int = field(default=0, init=False)
     _counting: bool = field(default=False, init=False)
+    _note: str = field(default="", init=False)
+    _compiling: bool = field(default=False, init=False)
 
     @contextmanager
     def on(self, client: Client, name: str) -> Iterator[None]:
         """Work on a cluster: what is computed in the block is grouped there under a name."""
         self._client, self.dashboard = client, client.dashboard_link or None
         self.progress.connected(self.dashboard)
-        with span("kmdask", name) as self._span:
+        with span("kmdask", name) as self._span, when_compiling(self._compile):
             yield
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Time, show and group one stage."""
         start = time.perf_counter()
-        self._passes = 0
+        self._passes, self._note = 0, ""
         with self.progress.stage(name), self._watched(name):
             yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
@@ -86,12 +92,12 @@ class Stages:
         """Wait for all, and tell of each once: what is lost later is made again, not undone."""
         total = self.pixels or len(futures)
         self.progress.advance(0, total)
-        self.progress.note(f"pass {self._passes}" if self._passes > 1 else "")
+        self._tell(f"pass {self._passes}" if self._passes > 1 else "")
         for done, future in enumerate(as_completed(futures), start=1):
             _require_finished(future)
             self.progress.advance(ceil_div(done * total, len(futures)), total)
         while lost := [future for future in futures if future.status == "lost"]:
-            self.progress.note(f"{len(lost)} results were lost with a worker and are made again")
+            self._tell(f"{len(lost)} results were lost with a worker and are made again")
             for future in as_completed(lost):
                 _require_finished(future)
 
@@ -102,9 +108,16 @@ class Stages:
             yield
             return
         group = nullcontext(self._span) if name == OPEN else span(name)
-        tell = self.progress.note
-        with group as key, looking(self._client, key, wanted=self._uncounted, tell=tell):
+        with group as key, looking(self._client, key, wanted=self._uncounted, tell=self._tell):
             yield
+
+    def _tell(self, note: str) -> None:
+        self._note = note
+        self.progress.note(COMPILING if self._compiling else note)
+
+    def _compile(self, going: bool) -> None:  # noqa: FBT001  as `when_compiling` gives it
+        self._compiling = going
+        self._tell(self._note)
 
     def _uncounted(self) -> bool:
         return not self._counting

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers, and what they are of, as people read them."""
 
 from __future__ import annotations
 
@@ -16,3 +16,14 @@ def size_told(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def several(number: int, what: str) -> str:
+    """A number of things, of which there may be one.
+
+    Examples
+    --------
+    >>> several(1, "band"), several(3, "band")
+    ('1 band', '3 bands')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -282,7 +282,7 @@ def test_info_of_a_source(run, tmp_path, write_raster):
     path = write_raster(tmp_path / "five.tif", pixels, nodata=-1, **georef)
     done = run("info", path)
     assert (done.exit_code, done.stderr) == (0, "")
-    for said in ("80 x 60, 5 band(s) of int16", "EPSG:32633", "500000, 4000000", "-1", "memory"):
+    for said in ("80 x 60, 5 bands of int16", "EPSG:32633", "500000, 4000000", "-1", "memory"):
         assert said in done.stdout
     told = json.loads(run("info", path, "--json").stdout)
     assert told["shape"] == [60, 80]

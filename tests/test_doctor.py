@@ -354,7 +354,7 @@ def test_doctor(source, scheduler, join):
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
-    assert any("400 x 300, 3 band(s) of uint8" in line for line in lines)
+    assert any("400 x 300, 3 bands of uint8" in line for line in lines)
     assert any(scheduler.scheduler_address in line for line in lines)
     assert left(source) == []
 

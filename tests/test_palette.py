@@ -421,7 +421,7 @@ def test_damaged_indices_are_missing_pixels(dtype):
 def test_palettes_of_other_pixels_are_not_shown():
     palette = Palette(np.array([[1, 2, 3, 4]], np.uint8))
     assert not palette.displayable
-    assert repr(palette) == "Palette(1 colours, 4 band(s) of uint8)"
+    assert repr(palette) == "Palette(1 colour, 4 bands of uint8)"
     with pytest.raises(ParameterError, match=r"4 band.*uint8"):
         _ = palette.hex
     assert not Palette(np.array([[1]], np.uint16)).displayable

@@ -123,7 +123,7 @@ def test_psnr_in_the_same_bytes():
 def test_nothing_valid_in_the_sample(sweep):
     pixels = np.zeros((1030, 1030), np.uint8)
     pixels[:2, :2] = 9
-    with pytest.raises(ParameterError, match="pixel of the 1 sampled chunk"):
+    with pytest.raises(ParameterError, match="pixel of 1 sampled chunk is"):
         sweep(pixels, (2,), nodata=0, against=("png",), sample=1)
 
 

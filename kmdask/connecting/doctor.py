@@ -26,6 +26,7 @@ from kmdask.connecting.machines import check_disk, check_libraries, check_memory
 from kmdask.connecting.probes import Room
 from kmdask.errors import KmdaskError, writing
 from kmdask.reading.raster import found_at
+from kmdask.units import several
 from kmdask.writing.store import is_bundle
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _here(checks: list[Check], source: Any) -> Source | None:
         return None
     if found is not None:
         height, width = found.shape
-        text = f"{width} x {height}, {len(found.bands)} band(s) of {found.dtype}"
+        text = f"{width} x {height}, {several(len(found.bands), 'band')} of {found.dtype}"
         checks.append(Check("source", "ok", text))
     return found
 
@@ -152,7 +153,8 @@ def _free_place(checks: list[Check], out: Any) -> Place | None:
 def _cluster(client: Client) -> list[Check]:
     workers = client.nthreads()
     threads = sum(workers.values())
-    text = f"{address_of(client)}: {len(workers)} worker(s), {threads} thread(s) in all"
+    there = f"{several(len(workers), 'worker')}, {several(threads, 'thread')} in all"
+    text = f"{address_of(client)}: {there}"
     return [Check("cluster", "ok", text), _encryption(client), _dashboard(client.dashboard_link)]
 
 

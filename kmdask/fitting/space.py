@@ -13,6 +13,7 @@ import numpy as np
 from kmdask.errors import ParameterError
 from kmdask.kernels import lloyd as kernels
 from kmdask.kernels.oklab import from_oklab, to_oklab
+from kmdask.units import several
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -95,8 +96,8 @@ class LinearSpace(Space):
         """Raise a `ParameterError` unless the bands are as many as the weights."""
         if len(self.matrix) != bands:
             msg = (
-                f"the space has {len(self.matrix)} band(s), the pixels have {bands}: they must "
-                "agree; give a weight for each band"
+                f"the space has {several(len(self.matrix), 'band')}, the pixels have {bands}: they "
+                "must agree; give a weight for each band"
             )
             raise ParameterError(msg)
 
@@ -150,7 +151,8 @@ class Oklab(Space):
         if not is_rgb(bands, dtype):
             msg = (
                 "OKLab is for three bands of uint8, red, green and blue of sRGB; these are "
-                f"{bands} band(s) of {dtype}; choose three by bands= (--bands), or leave OKLab out"
+                f"{several(bands, 'band')} of {dtype}; choose three by bands= (--bands), or "
+                "leave OKLab out"
             )
             raise ParameterError(msg)
 

@@ -19,6 +19,7 @@ from kmdask.reading.gdal_source import RasterioSource
 from kmdask.reading.plans import plan_source, sample_bytes
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.reading.window import cropped
+from kmdask.units import several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,6 +163,6 @@ def _check_same(
     if shape != (height, width) or dtype != own:
         msg = (
             f"{name!r} is {shape[1]} x {shape[0]} pixels of {dtype}, the compressed image "
-            f"{width} x {height} of {own}, {bands} band(s): give the image it was made of"
+            f"{width} x {height} of {own}, {several(bands, 'band')}: give the image it was made of"
         )
         raise ParameterError(msg)

@@ -10,7 +10,7 @@ from kmdask.chunks import ceil_div, process_bytes, task_bytes
 from kmdask.reading.plans import plan_source, size_of
 from kmdask.reading.raster import everywhere
 from kmdask.reading.sources import find_source
-from kmdask.units import size_told
+from kmdask.units import several, size_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ class Description:
         nodata = sorted({f"{band.nodata:.12g}" for band in self.bands if band.nodata is not None})
         rows = {
             "source": f"{self.source} ({size_told(self.source_bytes)})",
-            "image": f"{width} x {height}, {len(self.bands)} band(s) of {self.dtype}, "
+            "image": f"{width} x {height}, {several(len(self.bands), 'band')} of {self.dtype}, "
             f"{size_told(self.raw_bytes)} of pixels",
             "bands": "\n".join(map(_band, self.bands)),
             "nodata": ", ".join(nodata) or ("a mask or alpha tells" if self.masked else "none"),

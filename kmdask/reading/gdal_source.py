@@ -227,7 +227,8 @@ class RasterioSource:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    # A part of a sentence here, which GDAL may have ended.
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _check_block(

@@ -15,6 +15,7 @@ from kmdask.errors import ParameterError
 from kmdask.graphs import block_names
 from kmdask.metrics import merged, metrics_of, pixel_errors, psnr_of
 from kmdask.rivals import LADDERS, Rival, check_codec, codable
+from kmdask.units import several
 from kmdask.writing.png import ENTRIES, encode_png
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def measure_rivals(
     sums = done.reshape(len(asked), len(windows), 3).sum(axis=1)
     if asked and not sums[:, 2].all():
         msg = (
-            f"every pixel of the {len(windows)} sampled chunk(s) is missing, so there is nothing "
-            "to compare; sample more of them (sample=, --sample)"
+            f"every pixel of {several(len(windows), 'sampled chunk')} is missing, so there is "
+            "nothing to compare; sample more of them (sample=, --sample)"
         )
         raise ParameterError(msg)
     return [
