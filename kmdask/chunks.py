@@ -25,15 +25,15 @@ SHARD = 4096
 PIXELS = SHARD * SHARD
 """Pixels that a task may hold at once; see `task_bytes`."""
 
-HUGE = 1 << 34
-"""Pixels of an image from which on two such squares are read at once, where the bytes allow it:
-half as many tasks for the scheduler, which is what takes time then."""
-
 BYTES = 128 << 20
 """Bytes of samples that a task may read at once: fewer pixels where they have many bands."""
 
 MIN_CHUNKS = 8
 """A small image is cut finer than that so that every core gets some of it."""
+
+EACH = 16
+"""Chunks that there have to be for each thread, so that two squares of `PIXELS` may be one: half as
+many tasks for the scheduler, each of which costs more than a millisecond of a core."""
 
 
 PROCESS = 344 << 20
@@ -73,6 +73,20 @@ def fits(chunks: tuple[tuple[int, ...], ...], multiple: int) -> bool:
 
 
 @dataclass(frozen=True)
+class Workers:
+    """What chunks have to suit of those who work on them."""
+
+    threads: int = 32
+    """How many there are in all; the default is for when nobody knows."""
+
+    room: int | None = None
+    """Bytes of memory that each thread has; None without a limit."""
+
+
+UNKNOWN = Workers()
+
+
+@dataclass(frozen=True)
 class ReadPlan:
     """How an image is cut for reading."""
 
@@ -87,15 +101,15 @@ def plan_reads(
     shape: tuple[int, int],
     block: tuple[int, int],
     pixel_bytes: int = 4,
-    room: int | None = None,
+    workers: Workers = UNKNOWN,
 ) -> ReadPlan:
     """Choose the chunks in which an image is read.
 
     Square chunks of up to `SHARD` pixels a side, halved until their samples fit into `BYTES`, and
-    further in small images so that there is work for every core. In images of `HUGE` pixels and
-    more they are twice as wide, so that the scheduler has less to do. A chunk is never smaller than
-    a block of the file, strips as wide as the image among them, so that none is decoded for several
-    chunks. A square of `TILE` is the least, even if the bands are so many that it takes more bytes.
+    further in small images so that there is work for every core. Where each thread has `EACH` of
+    them still, they are twice as wide. A chunk is never smaller than a block of the file, strips as
+    wide as the image among them, so that none is decoded for several chunks. A square of `TILE` is
+    the least, even if the bands are so many that it takes more bytes.
 
     Parameters
     ----------
@@ -105,8 +119,8 @@ def plan_reads(
         Rows and columns of the blocks that the file is stored in.
     pixel_bytes : int, default 4
         Bytes of the samples of one pixel, the mask among them.
-    room : int, optional
-        Bytes of memory that each thread has; smaller chunks are chosen if it is little.
+    workers : Workers, optional
+        Who is going to read it.
 
     Returns
     -------
@@ -116,11 +130,11 @@ def plan_reads(
     --------
     >>> plan_reads((32768, 32768), (512, 512), 3)
     ReadPlan(chunk=(4096, 4096), spool=False)
-    >>> plan_reads((1 << 20, 1 << 20), (512, 512), 3)
+    >>> plan_reads((32768, 32768), (512, 512), 3, Workers(threads=2))
     ReadPlan(chunk=(4096, 8192), spool=False)
     >>> plan_reads((32768, 32768), (512, 512), 24)
     ReadPlan(chunk=(2048, 2048), spool=False)
-    >>> plan_reads((32768, 32768), (512, 512), 3, room=80 << 20)
+    >>> plan_reads((32768, 32768), (512, 512), 3, Workers(room=80 << 20))
     ReadPlan(chunk=(1024, 1024), spool=False)
     >>> plan_reads((5000, 20000), (1, 20000))
     ReadPlan(chunk=(512, 20480), spool=False)
@@ -128,6 +142,7 @@ def plan_reads(
     True
     """
     height, width = shape
+    room = workers.room
     budget = BYTES if room is None else min(BYTES, (room - TABLE) // COPIES)
     most = max(TILE * TILE, min(PIXELS, budget // pixel_bytes))
     side = SHARD
@@ -140,7 +155,8 @@ def plan_reads(
         rows = most // columns // TILE * TILE
     if rows < max(TILE, block[0]):
         return ReadPlan((side, side), spool=True)
-    if height * width >= HUGE and rows * columns == PIXELS and 2 * PIXELS * pixel_bytes <= budget:
+    many = height * width >= 2 * PIXELS * EACH * workers.threads
+    if many and rows * columns == PIXELS and 2 * PIXELS * pixel_bytes <= budget:
         columns *= 2
     return ReadPlan((rows, columns), spool=False)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmdask.connecting.checks import check_readers
 from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import can_keep, room_of
+from kmdask.connecting.machines import can_keep, workers_of
 from kmdask.pixels import countable
 from kmdask.reading.raster import found_at, open_raster
 from kmdask.stages import Stages
@@ -79,7 +79,7 @@ def opened(
         check_readers(connected, found)
         with stages("open"):
             rasters = [
-                open_raster(each, **kind, scratch=folder, room=room_of(connected, source))
+                open_raster(each, **kind, scratch=folder, workers=workers_of(connected, source))
                 for each, source, folder in zip(paths, found, scratch, strict=False)
             ]
             stages.pixels = sum(math.prod(raster.shape) for raster in rasters)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from kmdask.chunks import CHUNK, plan_reads
-from kmdask.connecting.machines import room_of
+from kmdask.chunks import CHUNK, UNKNOWN, Workers, plan_reads
+from kmdask.connecting.machines import workers_of
 from kmdask.errors import ParameterError, without_secrets
 from kmdask.image import CompressedImage
 from kmdask.pixels import checked
@@ -46,11 +47,11 @@ class Given:
     bands: Sequence[int] | None = None
     window: Window | None = None
 
-    def open(self, chunk: tuple[int, int] | None, room: int | None) -> Opened:
+    def open(self, chunk: tuple[int, int] | None, workers: Workers) -> Opened:
         """Return the pixels and the mask, lazily."""
         if self.bundle is None:
             raster = open_raster(
-                self.what, bands=self.bands, window=self.window, chunk=chunk, room=room
+                self.what, bands=self.bands, window=self.window, chunk=chunk, workers=workers
             )
             return checked(raster.pixels, raster.mask)
         pixels, nodata = self.bundle.to_dask(), self.bundle.nodata
@@ -120,8 +121,8 @@ def _shape_of(image: Given) -> tuple[int, int]:
 
 def opened_alike(pair: Sequence[Given], client: Client) -> list[Opened]:
     """Open both in the same chunks, or raise a `ParameterError` if they cannot be compared."""
-    rooms = [room_of(client, each.source) for each in pair if each.bundle is None]
-    room = min((each for each in rooms if each is not None), default=None)
+    found = [workers_of(client, each.source) for each in pair if each.bundle is None]
+    workers = min(found, key=lambda each: each.room or math.inf, default=UNKNOWN)
     sources = [each.source for each in pair if each.source is not None]
     chunk = None
     if sources:
@@ -129,8 +130,8 @@ def opened_alike(pair: Sequence[Given], client: Client) -> list[Opened]:
         blocks = [source.block for source in sources] + [(CHUNK, CHUNK)]
         block = max(rows for rows, _ in blocks), max(columns for _, columns in blocks)
         taken = 2 * max(map(sample_bytes, sources))
-        chunk = plan_reads(sources[0].shape, block, taken, room).chunk
-    images = [each.open(chunk, room) for each in pair]
+        chunk = plan_reads(sources[0].shape, block, taken, workers).chunk
+    images = [each.open(chunk, workers) for each in pair]
     _check_alike(pair, images)
     cuts = images[0][0].chunks[:2]
     return [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kmdask import places
 from kmdask.connecting.checks import check_workers
 from kmdask.connecting.client import Connection, connect
-from kmdask.connecting.machines import can_keep, room_of
+from kmdask.connecting.machines import can_keep, workers_of
 from kmdask.image import CompressedImage
 from kmdask.options import DEFAULT_FORMATS, Options
 from kmdask.palette_fit import fit_rasters, given_palette
@@ -260,7 +260,7 @@ def compress(
                 nodata=nodata,
                 scratch=staging.scratch,
                 chunk=staging.chunk,
-                room=room_of(connected, source),
+                workers=workers_of(connected, source),
                 window=options.window,
             )
             stages.pixels = math.prod(raster.shape)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from kmdask.chunks import (
     BYTES,
-    HUGE,
+    EACH,
     PIXELS,
     TILE,
     ReadPlan,
+    Workers,
     ceil_div,
     forward_windows,
     level_shapes,
@@ -134,11 +135,13 @@ def test_one_pass_covers_every_pixel_once(shape, pixel_bytes):
     ("pixel_bytes", "room", "columns"),
     [(3, None, 8192), (4, None, 8192), (5, None, 4096), (3, 400 << 20, 8192), (3, 300 << 20, 4096)],
 )
-def test_chunks_of_huge_images_are_twice_as_wide(pixel_bytes, room, columns):
-    side = math.isqrt(HUGE)
-    huge = plan_reads((side, side), (512, 512), pixel_bytes, room)
-    assert huge == ReadPlan((4096, columns), spool=False)
-    below = plan_reads((side, side - 1), (512, 512), pixel_bytes, room)
+@pytest.mark.parametrize("threads", [2, 8, 18])
+def test_chunks_are_twice_as_wide_where_each_thread_has_many(pixel_bytes, room, columns, threads):
+    side = math.isqrt(2 * PIXELS * EACH * threads)
+    workers = Workers(threads, room)
+    wide = plan_reads((side, side), (512, 512), pixel_bytes, workers)
+    assert wide == ReadPlan((4096, columns), spool=False)
+    below = plan_reads((side, side - 1), (512, 512), pixel_bytes, workers)
     assert below == ReadPlan((4096, 4096), spool=False)
 
 

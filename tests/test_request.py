@@ -15,6 +15,7 @@ from sklearn.cluster import KMeans
 
 import kmdask
 from kmdask import places, storage, verify
+from kmdask.chunks import Workers
 from kmdask.errors import without_secrets
 from kmdask.options import Options
 from kmdask.request import default_output, request
@@ -164,13 +165,13 @@ class Cut:
 def test_a_dask_array_is_gone_on_with_in_the_chunks_it_began_with(tmp_path, scene, monkeypatch):
     # Receipts are named by chunks: others would be of other regions.
     pixels = da.tile(da.from_array(scene(300, 260)), (5, 10, 1)).rechunk(-1)
-    room = [80 << 20]
-    monkeypatch.setattr("kmdask.pipeline.room_of", lambda *_: room[0])
+    workers = [Workers(room=80 << 20)]
+    monkeypatch.setattr("kmdask.pipeline.workers_of", lambda *_: workers[0])
     monkeypatch.setattr("kmdask.chunks.MIN_CHUNKS", 1)
     out = tmp_path / "a.kmdask"
     with pytest.raises(KeyboardInterrupt):
         kmdask.compress(pixels, 4, out, resume=True, progress=Cut())
-    room[0] = None
+    workers[0] = Workers()
     kmdask.compress(pixels, 4, out, resume=True)
     assert verify(out) == ()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from kmdask.chunks import TABLE, TILE, process_bytes, task_bytes
+from kmdask.chunks import TABLE, TILE, Workers, process_bytes, task_bytes
 from kmdask.connecting.checks import told_of
 from kmdask.errors import ClusterError
 from kmdask.reading.plans import plan_source, sample_bytes
@@ -71,10 +72,10 @@ def _compared(
 def check_memory(client: Client, source: Source) -> Finding:
     """Compare the memory of workers with what a run takes of it."""
     try:
-        room = room_of(client, source)
+        workers = workers_of(client, source)
     except ClusterError as error:
         return "fail", str(error)
-    plan, usual = plan_source(source, room), plan_source(source)
+    plan, usual = (plan_source(source, each) for each in (workers, replace(workers, room=None)))
     height, width = source.shape
     pixels = min(plan.chunk[0], height) * min(plan.chunk[1], width)
     process = process_bytes(height * width * sample_bytes(source))
@@ -89,8 +90,8 @@ def check_memory(client: Client, source: Source) -> Finding:
     )
 
 
-def room_of(client: Client, source: Source | None) -> int | None:
-    """Return the bytes of memory that each thread has, on the worker that has least of it.
+def workers_of(client: Client, source: Source | None) -> Workers:
+    """Return how many threads there are, and the memory of each on the worker that has least.
 
     Parameters
     ----------
@@ -100,8 +101,7 @@ def room_of(client: Client, source: Source | None) -> int | None:
 
     Returns
     -------
-    int or None
-        None if no worker has a limit.
+    Workers
 
     Raises
     ------
@@ -114,8 +114,9 @@ def room_of(client: Client, source: Source | None) -> int | None:
         bands, itemsize = len(source.bands), source.dtype.itemsize
         pixels = min(TILE * TILE, source.shape[0] * source.shape[1])
         least = task_bytes(pixels, bands, itemsize, masked=source.masked)
-    rooms, short = [], {}
+    rooms, short, all_threads = [], {}, 0
     for who, (limit, threads) in client.run(_limits, on_error="ignore").items():
+        all_threads += threads
         if limit is None:
             continue
         rooms.append((limit - process) // threads)
@@ -127,7 +128,7 @@ def room_of(client: Client, source: Source | None) -> int | None:
             f"{told_of(short)}; this image takes at least {need}: give workers more memory, or "
             "fewer threads"
         )
-    return min(rooms) if rooms else None
+    return Workers(max(1, all_threads), min(rooms, default=None))
 
 
 def _limits(dask_worker: Any = None) -> tuple[int | None, int]:

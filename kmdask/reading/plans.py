@@ -16,11 +16,12 @@ which an honest image meets:
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kmdask import storage
-from kmdask.chunks import TILE, ReadPlan, ceil_div, plan_reads
+from kmdask.chunks import TILE, UNKNOWN, ReadPlan, Workers, ceil_div, plan_reads
 from kmdask.errors import UnsupportedImageError
 from kmdask.reading import remote
 
@@ -42,14 +43,14 @@ def sample_bytes(source: Source) -> int:
     return (len(source.bands) + source.masked) * source.dtype.itemsize
 
 
-def plan_source(source: Source, room: int | None = None) -> ReadPlan:
+def plan_source(source: Source, workers: Workers = UNKNOWN) -> ReadPlan:
     """Choose the chunks in which a source is read.
 
     Parameters
     ----------
     source : Source
-    room : int, optional
-        Bytes of memory that each thread has.
+    workers : Workers, optional
+        Who is going to read it.
 
     Raises
     ------
@@ -57,17 +58,17 @@ def plan_source(source: Source, room: int | None = None) -> ReadPlan:
         If it claims more than any image has.
     """
     pixel_bytes = sample_bytes(source)
-    plan = _plan(source.path, source.shape, source.block, pixel_bytes, room)
+    plan = _plan(source.path, source.shape, source.block, pixel_bytes, workers)
     if plan.spool:
         height, width = source.shape
         _check_unfolding(source, height * width * pixel_bytes)
     return plan
 
 
-def plan_array(name: str, layout: Layout, room: int | None = None) -> ReadPlan:
+def plan_array(name: str, layout: Layout, workers: Workers = UNKNOWN) -> ReadPlan:
     """Choose the chunks into which an array in Python is cut, as `plan_source` does."""
     pixel_bytes = (len(layout.bands) + layout.masked) * layout.dtype.itemsize
-    return _plan(name, layout.shape, (1, 1), pixel_bytes, room)
+    return _plan(name, layout.shape, (1, 1), pixel_bytes, workers)
 
 
 def _plan(
@@ -75,7 +76,7 @@ def _plan(
     shape: tuple[int, int],
     block: tuple[int, int],
     pixel_bytes: int,
-    room: int | None,
+    workers: Workers,
 ) -> ReadPlan:
     height, width = shape
     size = f"{width} x {height} pixels"
@@ -87,8 +88,9 @@ def _plan(
             "choose some of them by `bands`"
         )
         raise UnsupportedImageError.of(name, reason)
-    plan = plan_reads(shape, block, pixel_bytes, room)
-    _tell_if_smaller(plan, plan_reads(shape, block, pixel_bytes), room)
+    plan = plan_reads(shape, block, pixel_bytes, workers)
+    usual = plan_reads(shape, block, pixel_bytes, replace(workers, room=None))
+    _tell_if_smaller(plan, usual, workers.room)
     rows, columns = plan.chunk
     chunks = ceil_div(height, rows) * ceil_div(width, columns)
     if chunks > MOST_CHUNKS:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import dask.array as da
 import numpy as np
 
-from kmdask.chunks import split
+from kmdask.chunks import UNKNOWN, Workers, split
 from kmdask.errors import ParameterError
 from kmdask.reading.arrays import cut, lay_out_array, recognise
 from kmdask.reading.plans import plan_array, plan_source, size_of
@@ -117,7 +117,7 @@ def open_raster(
     nodata: float | None = None,
     scratch: Place | None = None,
     chunk: tuple[int, int] | None = None,
-    room: int | None = None,
+    workers: Workers = UNKNOWN,
     window: Sequence[int] | None = None,
 ) -> Raster:
     """Open an image for reading in chunks.
@@ -143,8 +143,9 @@ def open_raster(
         system's that is removed when Python exits.
     chunk : tuple of int, optional
         Rows and columns of the chunks. By default chosen to suit the file.
-    room : int, optional
-        Bytes of memory that each thread of the workers has: chunks are smaller if it is little.
+    workers : Workers, optional
+        Who is going to read it: how many threads there are, and what memory each has. By default
+        chunks are chosen without.
     window : sequence of int or rasterio.windows.Window, optional
         The region to take, as first column, first row, width and height in pixels. By default all.
 
@@ -173,18 +174,18 @@ def open_raster(
     """
     found = found_at(source, bands=bands, nodata=nodata, window=window)
     if found is not None:
-        raster = _from_source(found, os.fspath(source), scratch, _planned(found, chunk, room))
+        raster = _from_source(found, os.fspath(source), scratch, _planned(found, chunk, workers))
         # How many bytes of a file a region of it takes is not known.
         return raster if window is None else replace(raster, source_bytes=0)
     given = recognise(source)
     given, layout = cropped(given, lay_out_array(given, bands=bands, nodata=nodata), window)
     if isinstance(given.data, da.Array):
-        plan = plan_array(given.name, layout, room)
+        plan = plan_array(given.name, layout, workers)
         plan = plan if chunk is None else replace(plan, chunk=chunk)
         pixels, mask = cut(given, layout, plan)
         return Raster(pixels, mask, given.georef, layout.bands, given.name, 0)
     stored = saved(np.asarray(given.data), given.name, layout, given.georef, scratch)
-    raster = _from_source(stored, given.name, scratch, _planned(stored, chunk, room))
+    raster = _from_source(stored, given.name, scratch, _planned(stored, chunk, workers))
     return replace(raster, source_bytes=0)
 
 
@@ -204,8 +205,10 @@ def found_at(
     return windowed(find_source(everywhere(name), bands=bands, nodata=nodata), window)
 
 
-def _planned(source: Source, chunk: tuple[int, int] | None, room: int | None) -> ReadPlan:
-    return plan_source(source, room) if chunk is None else replace(plan_source(source), chunk=chunk)
+def _planned(source: Source, chunk: tuple[int, int] | None, workers: Workers) -> ReadPlan:
+    if chunk is None:
+        return plan_source(source, workers)
+    return replace(plan_source(source), chunk=chunk)
 
 
 def _from_source(source: Source, name: str, scratch: Place | None, plan: ReadPlan) -> Raster:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
 
@@ -83,7 +84,10 @@ def pyramid(
         yield level
         if level.shape == (1, 1):
             return
-        level = _halved(_joined(level, 2 * TILE, side))
+        # After the work on the full image: that takes long enough for the scheduler to keep up, and
+        # halves that are there early take memory.
+        with dask.annotate(priority=-1):
+            level = _halved(_joined(level, 2 * TILE, side))
         halvings += 1
         # Joined now, before it is encoded and written: that is less work for the scheduler.
         if not fits(level.pixels.chunks[:2], 2 * TILE):
