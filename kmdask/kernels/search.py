@@ -26,7 +26,6 @@ chunks. There is no ``fastmath``: every machine gives the same bits.
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from kmdask.kernels.groups import search_groups
 from kmdask.kernels.patch import box, search_centers
@@ -57,6 +56,9 @@ def search_of(centers: Floats) -> Search:
     centers = np.array(centers, np.float64, order="C")
     (k, f), size = centers.shape, GROUP
     if k > UNGROUPED:
+        # Hardly any palette is as large, and everyone would wait for the import.
+        from scipy.spatial import cKDTree
+
         members = cKDTree(centers, leafsize=GROUP).indices.astype(np.int64)
     else:
         members, size = np.arange(k), k
