@@ -1,11 +1,12 @@
 """Sizes in pixels, and nothing but integers: tiles, chunks and pyramid levels.
 
 What is in the files is a function of the image alone, never of the cluster. Only how much is read
-at once depends on the memory of the workers too.
+at once depends on the memory and the threads of the workers too.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,10 @@ CHUNK = 1024
 more time in zarr than in compression."""
 
 SHARD = 4096
-"""Largest side of a chunk read or written at once."""
+"""Largest side of a square chunk read or written at once."""
 
 PIXELS = SHARD * SHARD
-"""Pixels that a task may hold at once; see `task_bytes`."""
+"""Pixels of such a chunk. A task holds at most two of them; see `task_bytes`."""
 
 BYTES = 128 << 20
 """Bytes of samples that a task may read at once: fewer pixels where they have many bands."""
@@ -32,8 +33,8 @@ MIN_CHUNKS = 8
 """A small image is cut finer than that so that every core gets some of it."""
 
 EACH = 16
-"""Chunks that there have to be for each thread, so that two squares of `PIXELS` may be one: half as
-many tasks for the scheduler, each of which costs more than a millisecond of a core."""
+"""Chunks that each thread is left with at least where two squares are made one: half as many tasks
+for the scheduler, each of which costs some two milliseconds of a core."""
 
 
 PROCESS = 344 << 20
@@ -106,10 +107,10 @@ def plan_reads(
     """Choose the chunks in which an image is read.
 
     Square chunks of up to `SHARD` pixels a side, halved until their samples fit into `BYTES`, and
-    further in small images so that there is work for every core. Where each thread has `EACH` of
-    them still, they are twice as wide. A chunk is never smaller than a block of the file, strips as
-    wide as the image among them, so that none is decoded for several chunks. A square of `TILE` is
-    the least, even if the bands are so many that it takes more bytes.
+    further in small images so that there is work for every core. Where each thread then has `EACH`
+    chunks still and the bytes allow it, they are twice as large. A chunk is never smaller than a
+    block of the file, strips as wide as the image among them, so that none is decoded for several
+    chunks. A square of `TILE` is the least, even if the bands are so many that it takes more bytes.
 
     Parameters
     ----------
@@ -155,10 +156,23 @@ def plan_reads(
         rows = most // columns // TILE * TILE
     if rows < max(TILE, block[0]):
         return ReadPlan((side, side), spool=True)
-    many = height * width >= 2 * PIXELS * EACH * workers.threads
-    if many and rows * columns == PIXELS and 2 * PIXELS * pixel_bytes <= budget:
-        columns *= 2
+    twice = 2 * rows * columns
+    if height * width >= twice * EACH * workers.threads and twice * pixel_bytes <= budget:
+        rows, columns = (rows, 2 * columns) if columns < width else (2 * rows, columns)
     return ReadPlan((rows, columns), spool=False)
+
+
+def is_smaller(plan: ReadPlan, usual: ReadPlan) -> bool:
+    """Whether a plan is smaller than another for want of memory, and slower by more than a little.
+
+    Examples
+    --------
+    >>> is_smaller(ReadPlan((2048, 2048), spool=False), ReadPlan((4096, 8192), spool=False))
+    True
+    >>> is_smaller(ReadPlan((4096, 4096), spool=False), ReadPlan((4096, 8192), spool=False))
+    False
+    """
+    return math.prod(plan.chunk) < min(PIXELS, math.prod(usual.chunk))
 
 
 def process_bytes(raw: int) -> int:

@@ -18,6 +18,7 @@ from kmdask.cli_options import (
     talking,
 )
 from kmdask.cli_set_up import plain_errors, set_up
+from kmdask.units import several
 
 
 @click.command()
@@ -54,4 +55,4 @@ def fit(
         saved = palette_fit.fit(list(sources), out=out, client=cluster, progress=told, **options)
     entries = len(saved.palette)
     result = {"path": saved.path, "sources": saved.sources, "k": saved.k, "k_used": entries}
-    click.echo(json.dumps(result) if as_json else f"{saved.path}: {entries} colours")
+    click.echo(json.dumps(result) if as_json else f"{saved.path}: {several(entries, 'colour')}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kmdask.cli_set_up import plain_errors
+from kmdask.units import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def palette(source: str, to: str | None, kind: str | None, *, overwrite: bool) -
         saved = palette_source.as_saved(source)
         if to is not None:
             saved.export(to, kind, overwrite=overwrite)
-            click.echo(f"{to}: {len(saved.palette)} colours")
+            click.echo(f"{to}: {several(len(saved.palette), 'colour')}")
         elif kind is not None:
             click.echo(saved.exported(kind), nl=False)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kmdask.units import size_told
+from kmdask.units import several, size_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
     invalid = height * width - report.valid_pixels
     rows = {
         "source": report.source,
-        "image": f"{width} x {height}, {_bands(bands)} of {report.dtype}"
+        "image": f"{width} x {height}, {several(bands, 'band')} of {report.dtype}"
         + (f", {invalid / (height * width):.1%} invalid" if invalid else ""),
         "colours": _colors(report),
         "quality": f"PSNR {report.psnr:.2f} dB, MSE {report.mse:.4g}"
@@ -55,7 +55,7 @@ def show_sweep(table: Sweep) -> None:
         "different colours" if table.exact else "groups of colours: errors and bits are estimates"
     )
     height, width, bands = table.shape
-    click.echo(f"{table.source}: {width} x {height}, {_bands(bands)} of {table.dtype}")
+    click.echo(f"{table.source}: {width} x {height}, {several(bands, 'band')} of {table.dtype}")
     click.echo(f"{table.colors:,} {kind}")
     _show_points(table.points)
     click.echo(f"the knee of the curve is at k={table.knee.k}")
@@ -135,7 +135,3 @@ def _judged(report: Report) -> str:
     """What older bundles do not say."""
     ssim = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
     return ssim + ("" if report.max_error is None else f", largest error {report.max_error:.4g}")
-
-
-def _bands(bands: int) -> str:
-    return "1 band" if bands == 1 else f"{bands} bands"

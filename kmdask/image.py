@@ -15,6 +15,7 @@ from kmdask.encoding import decode
 from kmdask.errors import BundleError
 from kmdask.reading.missing import fill_of
 from kmdask.report import Report
+from kmdask.units import several
 from kmdask.writing import store
 
 if TYPE_CHECKING:
@@ -179,9 +180,10 @@ class CompressedImage:
         report = self.report
         kind = "" if report.dtype == "uint8" else f" {report.dtype}"
         quality = "exact" if math.isinf(report.psnr) else f"{report.psnr:.1f} dB"
+        colors = several(len(self.palette), "colour")
         return (
             f"<CompressedImage {self.path.name!r}: {width} x {height} x {bands}{kind}, "
-            f"{len(self.palette)} colours, {quality}, {report.bits_per_pixel:.2f} bits/pixel, "
+            f"{colors}, {quality}, {report.bits_per_pixel:.2f} bits/pixel, "
             f"{report.ratio_raw:.1f} x smaller than raw>"
         )
 

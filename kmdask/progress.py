@@ -42,7 +42,10 @@ class Progress(Protocol):
         """
 
     def note(self, text: str) -> None:
-        """What else there is to say of the stage: its passes, its tasks, work that was lost."""
+        """What else there is to say of the stage: passes, tasks, the compiler, work that was lost.
+
+        Whoever calls waits for it, which may be a thread that compiles kernels.
+        """
 
 
 class Silent:
@@ -86,6 +89,7 @@ class Terminal:
         )
         self._bar = self._new_bar()
         self._printed = 0.0
+        self._noted = False
 
     def connected(self, dashboard: str | None) -> None:
         """Show the link."""
@@ -95,6 +99,7 @@ class Terminal:
     def stage(self, name: str) -> Iterator[None]:
         """Show that a stage is going, and at its end how long it took."""
         start = self._printed = time.perf_counter()
+        self._noted = False
         with self._new_bar() as self._bar:
             self._bar.add_task(name, total=None, rate="", note="")
             if not self._drawn:
@@ -115,10 +120,13 @@ class Terminal:
         """Say it behind the bar and in the lines that follow."""
         for task in self._bar.tasks:
             self._bar.update(task.id, note=text)
-        self._print()
+        # The first of a stage at once: when it is time for a line it may be over.
+        self._print(now=bool(text) and not self._noted)
+        self._noted = self._noted or bool(text)
 
-    def _print(self) -> None:
-        if not self._drawn and time.perf_counter() - self._printed >= QUIET_SECONDS:
+    def _print(self, *, now: bool = False) -> None:
+        quiet = time.perf_counter() - self._printed < QUIET_SECONDS
+        if not self._drawn and (now or not quiet):
             self._printed = time.perf_counter()
             for line in filter(None, map(_line, self._bar.tasks)):
                 self.console.print(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -54,20 +55,21 @@ class Stages:
     _counting: bool = field(default=False, init=False)
     _note: str = field(default="", init=False)
     _compiling: bool = field(default=False, init=False)
+    _telling: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @contextmanager
     def on(self, client: Client, name: str) -> Iterator[None]:
         """Work on a cluster: what is computed in the block is grouped there under a name."""
         self._client, self.dashboard = client, client.dashboard_link or None
         self.progress.connected(self.dashboard)
-        with span("kmdask", name) as self._span, when_compiling(self._compile):
+        with span("kmdask", name) as self._span:
             yield
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Time, show and group one stage."""
         start = time.perf_counter()
-        self._passes, self._note = 0, ""
+        self._passes, self._note, self._compiling = 0, "", False
         with self.progress.stage(name), self._watched(name):
             yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
@@ -108,16 +110,26 @@ class Stages:
             yield
             return
         group = nullcontext(self._span) if name == OPEN else span(name)
-        with group as key, looking(self._client, key, wanted=self._uncounted, tell=self._tell):
+        with (
+            group as key,
+            when_compiling(self._compile),
+            looking(self._client, key, wanted=self._uncounted, tell=self._tell),
+        ):
             yield
 
     def _tell(self, note: str) -> None:
-        self._note = note
-        self.progress.note(COMPILING if self._compiling else note)
+        # Several threads do: what is said last has to be what is so.
+        with self._telling:
+            self._note = note
+            self._say()
 
     def _compile(self, going: bool) -> None:  # noqa: FBT001  as `when_compiling` gives it
-        self._compiling = going
-        self._tell(self._note)
+        with self._telling:
+            self._compiling = going
+            self._say()
+
+    def _say(self) -> None:
+        self.progress.note(COMPILING if self._compiling else self._note)
 
     def _uncounted(self) -> bool:
         return not self._counting

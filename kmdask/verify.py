@@ -24,6 +24,7 @@ from kmdask.image import CompressedImage
 from kmdask.progress import chosen
 from kmdask.reading.zarr_groups import DECODING_ERRORS
 from kmdask.stages import Stages
+from kmdask.units import several
 from kmdask.writing import store
 from kmdask.writing.digests import digest_of, is_signed
 from kmdask.writing.whole import whole_store
@@ -150,7 +151,8 @@ def _report_problems(image: CompressedImage) -> Iterator[Problem]:
         told = f"says {report.shape}, but the indices and the palette are {image.shape}"
         yield Problem(store.REPORT, told)
     if not report.k_used == len(report.shares) == len(image.palette):
-        told = f"says {report.k_used} colours, but the palette has {len(image.palette)}"
+        says = several(report.k_used, "colour")
+        told = f"says {says}, but the palette has {len(image.palette)}"
         yield Problem(store.REPORT, told)
     parts = {
         "zarr": store.IMAGE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import dask
@@ -65,6 +66,7 @@ blocks = st.one_of(
 
 
 pixel_sizes = st.integers(1, 600)
+SQUARES = Workers(threads=10**9)
 
 
 @given(shapes, blocks, pixel_sizes)
@@ -78,7 +80,7 @@ pixel_sizes = st.integers(1, 600)
 @example((5000, 1500), (1, 1500), 4)  # a little wider than a square chunk
 def test_read_plans(shape, block, pixel_bytes):
     block = min(block[0], shape[0]), min(block[1], shape[1])
-    plan = plan_reads(shape, block, pixel_bytes)
+    plan = plan_reads(shape, block, pixel_bytes, SQUARES)
     rows, columns = plan.chunk
     assert rows % TILE == 0
     assert columns % TILE == 0 or columns == shape[1]
@@ -88,7 +90,7 @@ def test_read_plans(shape, block, pixel_bytes):
         assert block[0] * block[1] <= PIXELS
         # A block wider than a chunk would be decoded for each of its chunks.
         assert columns >= block[1]
-    assert plan_reads(shape, block, pixel_bytes) == plan
+    assert plan_reads(shape, block, pixel_bytes, SQUARES) == plan
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,37 @@ def test_chunks_are_twice_as_wide_where_each_thread_has_many(pixel_bytes, room, 
     assert wide == ReadPlan((4096, columns), spool=False)
     below = plan_reads((side, side - 1), (512, 512), pixel_bytes, workers)
     assert below == ReadPlan((4096, 4096), spool=False)
+
+
+@given(
+    shapes,
+    blocks,
+    pixel_sizes | st.integers(1, 4),
+    st.sampled_from([1, 2, 32]),
+    st.none() | st.integers(200 << 20, 2 << 30),
+)
+@example((32_768, 32_768), (1, 32_768), 3, 2, None)
+@example((60_000, 20_000), (1, 20_000), 3, 1, None)
+@example((300_000, 300_000), (512, 512), 10, 32, None)
+def test_large_chunks_leave_enough_for_each_thread(shape, block, pixel_bytes, threads, room):
+    block = min(block[0], shape[0]), min(block[1], shape[1])
+    plan = plan_reads(shape, block, pixel_bytes, Workers(threads, room))
+    square = plan_reads(shape, block, pixel_bytes, replace(SQUARES, room=room))
+    assert plan.spool == square.spool
+    if plan == square:
+        return
+    size = math.prod(plan.chunk)
+    assert size == 2 * math.prod(square.chunk)
+    assert math.prod(shape) >= size * EACH * threads
+    assert size * pixel_bytes <= BYTES
+    # No wider than the image already, which would be as many chunks as before.
+    assert plan.chunk[1] == square.chunk[1] or square.chunk[1] < shape[1]
+
+
+def test_strips_are_read_in_larger_ones():
+    image = (32_768, 32_768), (1, 32_768), 3
+    assert plan_reads(*image, Workers(threads=2)).chunk == (1024, 32_768)
+    assert plan_reads(*image, Workers(threads=3)).chunk == (512, 32_768)
 
 
 def test_small_images_are_cut_for_every_core():

@@ -11,6 +11,7 @@ from bundles import contents
 from distributed import Client, LocalCluster
 
 import kmdask
+from kmdask.chunks import Workers
 from kmdask.connecting import machines
 from kmdask.reading.gdal_source import RasterioSource
 from kmdask.reading.raster import open_raster
@@ -106,6 +107,25 @@ def test_what_workers_can_hold(tmp_path, scene, write_raster, monkeypatch):
     assert can_keep(raster, *halves)
     assert not can_keep(raster, *halves[:1], ("a", 7 * mb, 6 * mb, 0, 99 * mb, 3)), "more threads"
     assert not can_keep(raster, *[("a", 7 * mb, 6 * mb, 0, 11 * mb, 1)] * 2), "one host"
+
+
+@pytest.mark.parametrize(
+    ("workers", "here", "expected"),
+    [
+        ({"a": (None, 2)}, True, Workers(2, None)),
+        ({"a": (2 << 30, 2), "b": (None, 6)}, True, Workers(8, 852 << 20)),
+        ({"a": (2 << 30, 2), "b": (2 << 30, 4)}, False, Workers(32, 426 << 20)),
+        ({"a": (None, 40)}, False, Workers(40, None)),
+        ({}, True, Workers(32, None)),
+    ],
+)
+def test_what_chunks_have_to_suit(monkeypatch, workers, here, expected):
+    class Cluster:
+        def run(self, *_, **__):
+            return workers
+
+    monkeypatch.setattr(machines, "in_process", lambda _: here)
+    assert machines.workers_of(Cluster(), None) == expected
 
 
 def test_nothing_is_kept_where_there_is_no_worker(tmp_path, scene, write_raster):

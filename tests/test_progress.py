@@ -107,7 +107,20 @@ def test_not_a_line_for_each_task(told):
         for done in range(1000):
             progress.advance(done, 1000)
             progress.note("much")
-    assert len(lines(file)) == 2
+    assert len(lines(file)) == 3
+
+
+def test_the_first_note_of_a_stage_is_printed_at_once(told):
+    progress, file = told(quiet=3600)
+    for stage in ("count", "write"):
+        with progress.stage(stage):
+            progress.advance(0, 100)
+            for text in ("", "compiling", "", "pass 2"):
+                progress.note(text)
+    assert [line for line in lines(file) if "%" in line] == [
+        "count        0 %  compiling",
+        "write        0 %  compiling",
+    ]
 
 
 def test_a_bar(clock, monkeypatch):

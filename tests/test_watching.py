@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from itertools import groupby
 from types import SimpleNamespace
 
 import dask
@@ -17,9 +18,11 @@ from distributed import Client, Event, LocalCluster, performance_report
 from distributed.utils import color_of
 from forked import Forked
 from numba import njit
+from numba.core.errors import TypingError
 from sklearn.base import BaseEstimator
 
 import kmdask
+from kmdask.compiling import when_compiling
 from kmdask.progress import Silent
 from kmdask.stages import COMPILING, Stages
 
@@ -131,9 +134,8 @@ def test_refining_has_a_span_and_passes(tmp_path, cluster, client, scene):
     assert stages_of(run)["refine"] >= {"refine"}
     assert told.counts["refine"].count((0, 60_000)) == 2
     assert told.counts["refine"].count((60_000, 60_000)) == 2
-    said = dict.fromkeys(told.notes["refine"])
-    said.pop(COMPILING, None)
-    assert list(said) == ["", "pass 2"]
+    said = [note for note in told.notes["refine"] if note != COMPILING]
+    assert [note for note, _ in groupby(said)] == ["", "pass 2"]
 
 
 def test_what_an_estimator_of_others_submits(tmp_path, cluster, client):
@@ -226,35 +228,56 @@ def work(i):
     return i
 
 
-def test_what_the_compiler_is_waited_for(client):
+def new_kernel(calls=lambda x: x):
+    def kernel(x):
+        return calls(x) + 1
+
+    kernel.__module__ = "kmdask.kernels.new"
+    return njit(kernel)
+
+
+def test_what_the_compiler_is_waited_for(client, monkeypatch):
+    monkeypatch.setattr("kmdask.watching.LOOK_SECONDS", 3600)
     told = Told()
     stages = Stages(told)
+    kernel, others = new_kernel(new_kernel(njit(lambda x: x))), njit(lambda x: x + 1)
+    wrong = new_kernel(njit(lambda x: x.what))
 
-    @njit
-    def inner(x):
-        return x + 1
-
-    @njit
-    def outer(x):
-        return inner(x) + 1
-
-    def submit(x):
-        return client.submit(outer, x, pure=False).result()
+    def run(function, x):
+        return client.submit(function, x, pure=False).result()
 
     with stages.on(client, "compiled"):
+        assert run(kernel, 1.5) == 3.5
         with stages("first"):
             stages._tell("pass 2")
-            assert submit(1) == 3
-            assert submit(2) == 4, "nothing is compiled for it"
+            assert run(kernel, 1) == 3
+            assert run(kernel, 2) == 4, "nothing is compiled for it"
+            assert run(others, 1) == 2
+        with stages("fails"), pytest.raises(TypingError):
+            run(wrong, 1)
         with stages("second"):
             stages._compile(True)
             stages._tell("fit: 1 of 8 tasks")
             stages._compile(False)
-    assert inner(1.0) == 2.0, "compiled when nobody listens any more"
+    assert kernel(np.float32(1)) == 3, "compiled when nobody listens"
     assert told.notes == {
         "first": ["pass 2", COMPILING, "pass 2"],
+        "fails": [COMPILING, ""],
         "second": [COMPILING, COMPILING, "fit: 1 of 8 tasks"],
     }
+
+
+def test_a_kernel_is_compiled_whoever_fails_to_tell(caplog):
+    def tell(going):
+        raise OSError(f"no paper: {going}")
+
+    kernel = new_kernel()
+    with caplog.at_level("DEBUG", "kmdask.compiling"), when_compiling(tell):
+        assert kernel(1) == 2
+    assert len(kernel.overloads) == 1
+    assert [record.message for record in caplog.records] == [
+        f"nobody is told of the compiler: OSError('no paper: {going}')" for going in (True, False)
+    ]
 
 
 async def remove(dask_scheduler, address):

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from kmdask.chunks import TABLE, TILE, Workers, process_bytes, task_bytes
-from kmdask.connecting.checks import told_of
+from kmdask.chunks import TABLE, TILE, UNKNOWN, Workers, is_smaller, process_bytes, task_bytes
+from kmdask.connecting.checks import in_process, told_of
 from kmdask.errors import ClusterError
 from kmdask.reading.plans import plan_source, sample_bytes
 from kmdask.report import LIBRARIES
@@ -75,13 +75,14 @@ def check_memory(client: Client, source: Source) -> Finding:
         workers = workers_of(client, source)
     except ClusterError as error:
         return "fail", str(error)
-    plan, usual = (plan_source(source, each) for each in (workers, replace(workers, room=None)))
+    plan = plan_source(source, workers)
+    usual = plan_source(source, replace(workers, room=None))
     height, width = source.shape
     pixels = min(plan.chunk[0], height) * min(plan.chunk[1], width)
     process = process_bytes(height * width * sample_bytes(source))
     task = task_bytes(pixels, len(source.bands), source.dtype.itemsize, masked=source.masked)
     need = f"up to {_megabytes(process)} and {_megabytes(task)} for each thread"
-    if plan == usual:
+    if not is_smaller(plan, usual):
         return "ok", f"enough for {need}"
     chunks = [f"{rows} x {columns}" for rows, columns in (plan.chunk, usual.chunk)]
     return "warn", (
@@ -91,7 +92,7 @@ def check_memory(client: Client, source: Source) -> Finding:
 
 
 def workers_of(client: Client, source: Source | None) -> Workers:
-    """Return how many threads there are, and the memory of each on the worker that has least.
+    """Return how many threads there may be, and the memory of each on the worker that has least.
 
     Parameters
     ----------
@@ -128,7 +129,10 @@ def workers_of(client: Client, source: Source | None) -> Workers:
             f"{told_of(short)}; this image takes at least {need}: give workers more memory, or "
             "fewer threads"
         )
-    return Workers(max(1, all_threads), min(rooms, default=None))
+    # What is no part of this process may grow during the run, which keeps to its chunks.
+    if not (all_threads and in_process(client)):
+        all_threads = max(all_threads, UNKNOWN.threads)
+    return Workers(all_threads, min(rooms, default=None))
 
 
 def _limits(dask_worker: Any = None) -> tuple[int | None, int]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kmdask.chunks import ceil_div, process_bytes, task_bytes
+from kmdask.chunks import Workers, ceil_div, process_bytes, task_bytes
 from kmdask.reading.plans import plan_source, size_of
 from kmdask.reading.raster import everywhere
 from kmdask.reading.sources import find_source
@@ -117,7 +117,8 @@ def describe(
     ((3000, 4000), 7, (1024, 1024), 12)
     """
     source = find_source(everywhere(os.fspath(path)), bands=bands, nodata=nodata)
-    plan = plan_source(source)
+    # For one thread: the largest chunks, and the most memory, that there may be.
+    plan = plan_source(source, Workers(threads=1))
     height, width = source.shape
     rows, columns = min(plan.chunk[0], height), min(plan.chunk[1], width)
     bands_there, itemsize = len(source.bands), source.dtype.itemsize

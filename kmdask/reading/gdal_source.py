@@ -228,7 +228,7 @@ class RasterioSource:
 
 def _first_line(error: Exception) -> str:
     # A part of a sentence here, which GDAL may have ended.
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).splitlines() or [type(error).__name__])[0].removesuffix(".")
 
 
 def _check_block(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kmdask import storage
-from kmdask.chunks import TILE, UNKNOWN, ReadPlan, Workers, ceil_div, plan_reads
+from kmdask.chunks import TILE, UNKNOWN, ReadPlan, Workers, ceil_div, is_smaller, plan_reads
 from kmdask.errors import UnsupportedImageError
 from kmdask.reading import remote
 
@@ -108,7 +108,7 @@ def size_of(path: str | Path) -> int:
 
 
 def _tell_if_smaller(plan: ReadPlan, usual: ReadPlan, room: int | None) -> None:
-    if plan != usual:
+    if is_smaller(plan, usual):
         logger.warning(
             "workers have %d MB of memory for each thread: reading %d x %d pixels at once, not "
             "%d x %d, which takes longer; fewer threads have more memory each",
