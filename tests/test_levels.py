@@ -162,3 +162,13 @@ def test_what_is_not_finite_is_not_averaged():
     levels = list(build(da.from_array(pixels)))
     assert levels[1].pixels.compute()[:, :, 0].tolist() == [[4.0, 5.0]]
     assert levels[0].mask.compute().tolist() == [[1, 0, 0], [1, 1, 1]]
+
+
+def test_halving_comes_after_the_work_on_the_image():
+    image = da.zeros((9000, 5000, 3), chunks=(4096, 4096, -1), dtype=np.uint8)
+    last = list(build(image))[-1].pixels.__dask_graph__()
+    halving = {name for name in last.layers if name.startswith("halve")}
+    assert len(halving) == 14
+    for name, layer in last.layers.items():
+        expected = {"priority": -1} if name in halving else {}
+        assert (layer.annotations or {}) == expected

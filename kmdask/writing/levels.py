@@ -52,7 +52,8 @@ def pyramid(
     """Go through the levels of an image, the full image first, the single pixel last.
 
     Each chunk of a level is a task on the chunks under it. Chunks too small to be halved into
-    whole tiles are joined into large ones first.
+    whole tiles are joined into large ones first. Halving has a lower priority than what is done
+    with the image itself.
 
     Parameters
     ----------
