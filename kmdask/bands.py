@@ -104,8 +104,8 @@ def choose(
         )
     absent = [n for n in chosen if n not in numbers]
     if absent:
+        has = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]} alone"
         raise ParameterError(
-            f"bands is {chosen}, but {path!r} has no band {absent[0]}; it has {numbers[0]} to "
-            f"{numbers[-1]}"
+            f"bands is {chosen}, but {path!r} has no band {absent[0]}; it has {has}"
         )
     return tuple(int(n) for n in chosen)

@@ -81,7 +81,7 @@ def default_output(source: Any) -> Path:
     """
     if not isinstance(source, str | os.PathLike):
         raise ParameterError(
-            f"an array has no name to call the output by; give out= (got a {type(source).__name__})"
+            f"an array has no name to call the output by; give out= (got {type(source).__name__})"
         )
     # The name of an array in a group comes after "::" and is none of a file.
     name = os.fspath(source).partition("::")[0]
