@@ -228,33 +228,34 @@ def work(i):
     return i
 
 
-def new_kernel(calls=lambda x: x):
-    def kernel(x):
-        return calls(x) + 1
-
-    kernel.__module__ = "kmdask.kernels.new"
-    return njit(kernel)
+def new_kernel(function):
+    function.__module__ = "kmdask.kernels.new"
+    return njit(function)
 
 
 def test_what_the_compiler_is_waited_for(client, monkeypatch):
     monkeypatch.setattr("kmdask.watching.LOOK_SECONDS", 3600)
     told = Told()
     stages = Stages(told)
-    kernel, others = new_kernel(new_kernel(njit(lambda x: x))), njit(lambda x: x + 1)
-    wrong = new_kernel(njit(lambda x: x.what))
+    others, wrong = njit(lambda x: x + 1), new_kernel(lambda x: x.what)
 
-    def run(function, x):
-        return client.submit(function, x, pure=False).result()
+    @new_kernel
+    def inner(x):
+        return x + 1
+
+    @new_kernel
+    def kernel(x):
+        return inner(x) + 1
 
     with stages.on(client, "compiled"):
-        assert run(kernel, 1.5) == 3.5
+        assert kernel(1.5) == 3.5
         with stages("first"):
             stages._tell("pass 2")
-            assert run(kernel, 1) == 3
-            assert run(kernel, 2) == 4, "nothing is compiled for it"
-            assert run(others, 1) == 2
+            assert kernel(1) == 3
+            assert kernel(2) == 4, "nothing is compiled for it"
+            assert others(1) == 2
         with stages("fails"), pytest.raises(TypingError):
-            run(wrong, 1)
+            wrong(1)
         with stages("second"):
             stages._compile(True)
             stages._tell("fit: 1 of 8 tasks")
@@ -271,7 +272,7 @@ def test_a_kernel_is_compiled_whoever_fails_to_tell(caplog):
     def tell(going):
         raise OSError(f"no paper: {going}")
 
-    kernel = new_kernel()
+    kernel = new_kernel(lambda x: x + 1)
     with caplog.at_level("DEBUG", "kmdask.compiling"), when_compiling(tell):
         assert kernel(1) == 2
     assert len(kernel.overloads) == 1
