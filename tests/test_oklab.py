@@ -270,9 +270,9 @@ def test_the_command_line(client, picture, tmp_path, write_raster):
 @pytest.mark.parametrize(
     ("image", "options", "told"),
     [
-        (np.ones((6, 7, 5), np.uint8), {}, "5 band.s. of uint8"),
-        (np.ones((4, 5, 3), np.uint16), {}, "3 band.s. of uint16"),
-        (np.ones((4, 5), np.uint8), {}, "1 band.s. of uint8"),
+        (np.ones((6, 7, 5), np.uint8), {}, "5 bands of uint8"),
+        (np.ones((4, 5, 3), np.uint16), {}, "3 bands of uint16"),
+        (np.ones((4, 5), np.uint8), {}, "1 band of uint8"),
         (np.ones((4, 5, 3), np.uint8), {"scale": "std"}, "scale='std'"),
         (np.ones((4, 5, 3), np.uint8), {"pca": 2}, "pca=2"),
         (np.ones((4, 5, 3), np.uint8), {"space": "lab"}, "got 'lab'"),
