@@ -69,7 +69,7 @@ class Palette:
     def from_centers(
         cls,
         centers: npt.NDArray[np.floating[Any]],
-        dtype: np.dtype[Any] = np.dtype(np.uint8),  # noqa: B008  immutable
+        dtype: npt.DTypeLike = np.uint8,
         avoid: Sequence[float] | None = None,
         penalties: npt.NDArray[np.float64] | None = None,
     ) -> Palette:
@@ -78,7 +78,7 @@ class Palette:
         Parameters
         ----------
         centers : float array of shape (k, band)
-        dtype : numpy.dtype, default uint8
+        dtype : data type, default uint8
             Data type of the pixels: integers are rounded to the nearest.
         avoid : sequence of float, optional
             A value for each band that together mean that a pixel is missing. A colour that rounds
@@ -94,7 +94,7 @@ class Palette:
         if centers.ndim != 2 or not np.isfinite(centers).all():
             raise ParameterError(f"centres are finite, of shape (k, band); got {centers!r}")
         colors, which = np.unique(
-            _kept_apart(rounded(centers, dtype), avoid), axis=0, return_inverse=True
+            _kept_apart(rounded(centers, np.dtype(dtype)), avoid), axis=0, return_inverse=True
         )
         order = np.argsort(_lightness(colors), kind="stable")
         least = None
