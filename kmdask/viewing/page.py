@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from kmdask.chunks import TILE
 from kmdask.palette import SMALL
+from kmdask.units import several
 from kmdask.viewing.ground import coordinates
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def describe(image: CompressedImage, original: Mapping[str, Any] | None) -> dict
         "level": max(0, max(height, width) - 1).bit_length(),
         # Browsers keep tiles: those of another page, maybe of another original, are not taken.
         "version": uuid4().hex,
-        "kind": f"{bands} {'band' if bands == 1 else 'bands'}, {depth}",
+        "kind": f"{several(bands, 'band')}, {depth}",
         "facts": {
             "colours": f"{len(image.palette):,}",
             "PSNR": quality,
