@@ -16,7 +16,7 @@ from kmdask.plotting.panels import (
     fitted,
 )
 from kmdask.plotting.sheets import INK, Sheet, number
-from kmdask.units import size_told
+from kmdask.units import several, size_told
 
 if TYPE_CHECKING:
     from kmdask.image import CompressedImage
@@ -96,9 +96,8 @@ def _write_head(sheet: Sheet, image: CompressedImage) -> None:
     height, width, bands = image.shape
     report = image.report
     sheet.write(MARGIN, 0.35, image.path.name, fontsize=17, color=INK, fontweight="bold")
-    each = "band" if bands == 1 else "bands"
     told = [
-        f"{width:,} × {height:,}, {bands} {each} of {report.dtype}",
+        f"{width:,} × {height:,}, {several(bands, 'band')} of {report.dtype}",
         f"{size_told(report.sizes['raw'])} raw",
         f"{size_told(report.sizes['zarr'])} compressed",
         f"{number(report.bits_per_pixel)} bits per pixel",
