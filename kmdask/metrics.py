@@ -16,6 +16,7 @@ import dask
 import numpy as np
 from scipy.special import entr
 
+from kmdask.encoding import entries_of_codes, has_table
 from kmdask.fitting.search import nearest_rows
 from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
@@ -147,7 +148,9 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     """
     if space is not None:
         space.check(colors.bands, colors.dtype)
-    errors, _ = over_chunks("measure", _color_errors, merged, colors.parts, palette, space)
+    rows, counts, codes = colors.parts
+    parts = [rows, counts, codes if colors.exact else None]
+    errors, _ = over_chunks("measure", _color_errors, merged, parts, palette, space)
     return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
 
 
@@ -228,11 +231,15 @@ def with_largest(
 def _color_errors(
     colors: npt.NDArray[np.floating[Any]],
     counts: npt.NDArray[np.int64],
+    codes: npt.NDArray[np.uint32] | None,
     palette: Palette,
     space: Space | None,
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
-    labels = nearest_rows(colors, entries, space, palette.penalties)
+    if codes is not None and space is None and has_table(palette, space):
+        labels = entries_of_codes(codes, palette)
+    else:
+        labels = nearest_rows(colors, entries, space, palette.penalties)
     pixels = np.bincount(labels, counts, len(palette))
     seen = seen_in_colors(colors, palette.colors, labels, counts)
     sums, largest = np.empty(palette.bands), np.empty(palette.bands)

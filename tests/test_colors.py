@@ -71,7 +71,7 @@ def test_blocks_of_rows(monkeypatch, scene, rows):
     monkeypatch.setattr(colors, "ROWS", rows)
     counted = count_colors(da.from_array(pixels, chunks=(11, 30, -1)))
     assert as_dict(counted) == expected
-    assert counted.colors.dtype == np.float32
+    assert counted.colors.dtype == np.float64
     assert counted.counts.dtype == np.int64
     assert counted.colors.chunks == (counted.counts.chunks[0], (3,))
     sizes = counted.counts.chunks[0]
@@ -88,11 +88,12 @@ def test_colors_that_one_task_can_fit_to_are_one_block_and_have_parts(monkeypatc
     counted = count_colors(da.from_array(pixels, chunks=(11, 30, -1)))
     assert as_dict(counted) == expected
     assert counted.colors.numblocks == (1, 1)
-    parts, counts = counted.parts
+    parts, counts, codes = counted.parts
     assert parts.chunks == (counts.chunks[0], (3,))
     assert set(counts.chunks[0][:-1]) <= {rows}
     np.testing.assert_array_equal(parts.compute(), counted.colors.compute())
     np.testing.assert_array_equal(counts.compute(), counted.counts.compute())
+    np.testing.assert_array_equal(codes.compute(), counted.codes.compute())
 
 
 def test_many_chunks_are_merged_in_a_tree(scene):
@@ -167,7 +168,7 @@ def test_a_mask_of_another_shape(scene):
 def test_which_colours_are_counted_one_by_one(scene, dtype, bands, exact):
     counted = count_colors(da.from_array((scene(9, 8, bands) // 2).astype(dtype)))
     assert counted.exact == exact
-    assert counted.colors.dtype == (np.float32 if exact else np.float64)
+    assert counted.colors.dtype == np.float64
     assert (counted.pixels, counted.counts.sum().compute()) == (72, 72)
 
 

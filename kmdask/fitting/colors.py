@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 IN_ONE = 1 << 25
-"""Values of colours at most that are one block, to which one task fits, in some 300 MB: 11 million
+"""Values of colours at most that are one block, to which one task fits, in some 450 MB: 11 million
 colours of RGB. K-means then remembers them from step to step."""
 
 ROWS = 1 << 19
@@ -59,7 +59,7 @@ class WeightedColors:
     """
 
     colors: da.Array
-    """float32 (counted) or float64 (cells) array of shape (n, band), in the units of the image."""
+    """float64 array of shape (n, band), in the units of the image."""
 
     counts: da.Array
     """int64 array of shape (n,), in the same blocks of rows, mostly one."""
@@ -83,9 +83,9 @@ class WeightedColors:
         return int(self.colors.shape[0])
 
     @property
-    def parts(self) -> tuple[da.Array, da.Array]:
-        """Colours and counts in blocks for many tasks, without a copy."""
-        return self.colors.rechunk((ROWS, -1)), self.counts.rechunk(ROWS)
+    def parts(self) -> tuple[da.Array, da.Array, da.Array]:
+        """Colours, counts and codes in blocks for many tasks, without a copy."""
+        return self.colors.rechunk((ROWS, -1)), self.counts.rechunk(ROWS), self.codes.rechunk(ROWS)
 
     @property
     def bands(self) -> int:
@@ -145,7 +145,7 @@ class ColorCounter:
             part = delayed(_rows, pure=True, nout=3)(
                 table, slice(i * ROWS, i * ROWS + rows[i]), self.bands, dask_key_name=name
             )
-            columns[0].append(da.from_delayed(part[0], (rows[i], self.bands), np.float32))
+            columns[0].append(da.from_delayed(part[0], (rows[i], self.bands), np.float64))
             columns[1].append(da.from_delayed(part[1], (rows[i],), np.int64))
             columns[2].append(da.from_delayed(part[2], (rows[i],), np.uint32))
         colors, counts, codes = dask.persist(*map(da.concatenate, columns))
@@ -201,10 +201,11 @@ def _totals(table: ColorTable) -> tuple[int, int]:
 
 def _rows(
     table: ColorTable, rows: slice, bands: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
     colors = kernels.decode_codes(table.codes[rows], bands)
     return (
-        colors.astype(np.float32),
+        # As the means of cells are, for kernels that are compiled once then.
+        colors.astype(np.float64),
         table.counts[rows].astype(np.int64, copy=False),
         table.codes[rows],
     )

@@ -85,7 +85,7 @@ def count_colors(
     >>> counted = count_colors(pixels)
     >>> counted.colors.compute()
     array([[  0.,   0.,   9.],
-           [255.,   0.,   0.]], dtype=float32)
+           [255.,   0.,   0.]])
     >>> counted.counts.compute()
     array([1, 2])
     """

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .lloyd import Floats, Indices, Rows, kernel
+from kmdask.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from .lloyd import Floats, Indices, Rows
 
 __all__ = ["differences", "join"]
 

@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .lloyd import RUN, Floats, Indices, Rows, assign, kernel, load, squared_distances
+from kmdask.kernels.compiled import kernel
+
+from .lloyd import RUN, Floats, Indices, Rows, assign, load, squared_distances
 from .memory import CANDIDATES, Memory, relabel
 
 if TYPE_CHECKING:
@@ -196,8 +198,12 @@ def resettle(
     for span in range(0, runs, SPAN):
         last = min(span + SPAN, runs)
         for j in range(d):
-            low[j], high[j] = memory.low[span:last, j].min(), memory.high[span:last, j].max()
-        nearby[:] = np.arange(k)
+            low[j], high[j] = memory.low[span, j], memory.high[span, j]
+            for i in range(span + 1, last):
+                low[j] = min(low[j], memory.low[i, j])
+                high[j] = max(high[j], memory.high[i, j])
+        for c in range(k):
+            nearby[c] = c
         spanned, beyond = _candidates(columns, nearby, k, low, high, near)
         for i in range(span, last):
             start, stop = i * RUN, min((i + 1) * RUN, n)
@@ -210,12 +216,14 @@ def resettle(
                     if stale == 0:
                         continue
                     if stale <= STALE:
-                        labels[: stop - start] = memory.labels[start:stop]
+                        for row in range(start, stop):
+                            labels[row - start] = memory.labels[row]
                         own = candidates[: memory.counts[i]]
                         _compare(X, start, gaps, bound, centers, own, labels)
                         relabel(memory, X, weights, start, stop - start, labels)
                         continue
-            listed[:spanned] = nearby[:spanned]
+            for q in range(spanned):
+                listed[q] = nearby[q]
             count, others = _candidates(
                 columns, listed, spanned, memory.low[i], memory.high[i], near
             )
@@ -228,5 +236,6 @@ def resettle(
                 _two_nearest(run, centers, listed, count, room, labels)
                 memory.reach[i] = _bounds(room, min(others, beyond), gaps)
                 memory.since[i], memory.counts[i] = step, count
-                candidates[:count] = listed[:count]
+                for q in range(count):
+                    candidates[q] = listed[q]
             relabel(memory, X, weights, start, length, labels)

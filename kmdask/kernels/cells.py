@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from kmdask.kernels.compiled import inlined, kernel
 from kmdask.kernels.strips import strips
 from kmdask.kernels.views import frozen
 
@@ -45,7 +45,7 @@ class Gathered(NamedTuple):
     """Greatest value of each band."""
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _slot(code: np.uint32, keys: npt.NDArray[np.uint32], cells: npt.NDArray[np.int32]) -> int:
     """The slot that holds a code, or the empty one where it belongs."""
     mask = cells.size - 1
@@ -55,7 +55,7 @@ def _slot(code: np.uint32, keys: npt.NDArray[np.uint32], cells: npt.NDArray[np.i
     return slot
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _coarsen(
     n: int,
     codes: npt.NDArray[np.uint32],
@@ -95,7 +95,7 @@ class _Table(NamedTuple):
     high: npt.NDArray[np.float64]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _gather(
     values: npt.NDArray[np.float64],
     mask: npt.NDArray[np.uint8],

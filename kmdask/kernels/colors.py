@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from kmdask.kernels.compiled import inlined, kernel
 from kmdask.kernels.views import image_kernel
 
 CODE_BITS = 24
@@ -28,7 +28,7 @@ PART = 1 << 12
 """Codes of a part of a table that is looked through at once."""
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _spread(value: int) -> np.uint32:
     """The eight bits of a value, two zero bits after each."""
     bits = np.uint32(value)
@@ -37,7 +37,7 @@ def _spread(value: int) -> np.uint32:
     return (bits | (bits << np.uint32(2))) & np.uint32(0x249249)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def gather_bits(code: np.uint32) -> np.uint8:
     """The value of one band of a code that is shifted to it: undoes `_spread`."""
     bits = code & np.uint32(0x249249)
@@ -46,7 +46,7 @@ def gather_bits(code: np.uint32) -> np.uint8:
     return np.uint8(bits | (bits >> np.uint32(8)))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def row_codes(pixels: npt.NDArray[np.uint8], y: int, codes: npt.NDArray[np.uint32]) -> None:
     """Fill in the Morton codes of one row of pixels of shape (y, x, band)."""
     # Codes go through a row buffer: that loop is vectorised, a loop that also looks up is not.
@@ -60,7 +60,6 @@ def row_codes(pixels: npt.NDArray[np.uint8], y: int, codes: npt.NDArray[np.uint3
             codes[x] |= _spread(pixels[y, x, 2])
 
 
-@image_kernel(1)
 def count(
     pixels: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
@@ -87,10 +86,26 @@ def count(
     counts : uint32 array of shape (n,)
         How often each occurs.
     """
+    full = np.empty(pixels.shape[0] * pixels.shape[1] // FULL, np.uint32)
+    full = full[: _count(pixels, mask, table, full)]
+    codes, rest = drain(table)
+    counts = rest.astype(np.uint32)
+    again, times = np.unique(full, return_counts=True)
+    counts[np.searchsorted(codes, again)] += times.astype(np.uint32) * np.uint32(FULL)
+    return codes, counts
+
+
+@image_kernel(1)
+def _count(
+    pixels: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.uint8],
+    full: npt.NDArray[np.uint32],
+) -> int:
+    """Count into the table, note the codes that were full, and return how many these are."""
     image = pixels[0]
     height, width = image.shape[:2]
     row = np.empty(width, np.uint32)
-    full = np.empty(height * width // FULL + 1, np.uint32)
     m = 0
     masked = mask.size > 0
     for y in range(height):
@@ -104,29 +119,21 @@ def count(
                 m += 1
                 n -= FULL
             table[row[x]] = n
-    codes, rest = drain(table)
-    counts = rest.astype(np.uint32)
-    i = 0
-    for code in np.sort(full[:m]):
-        while codes[i] < code:
-            i += 1
-        counts[i] += np.uint32(FULL)
-    return codes, counts
+    return m
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def drain(
     table: npt.NDArray[np.integer],
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[Any]]:
     """Take the codes and counts out of a table, and leave it all zeros."""
     # Most parts of a table have no colour in them, and are read once.
     parts = np.zeros(table.size // PART, np.int64)
+    n = 0
     for part in range(parts.size):
-        n = 0
         for code in range(part * PART, (part + 1) * PART):
-            n += table[code] != 0
-        parts[part] = n
-    n = parts.sum()
+            parts[part] += table[code] != 0
+        n += parts[part]
     # One row more: a code without a colour is written too, where the next one will be.
     codes = np.empty(n + 1, np.uint32)
     counts = np.empty(n + 1, table.dtype)
@@ -142,7 +149,7 @@ def drain(
     return codes[:n], counts[:n]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add(
     codes: npt.NDArray[np.uint32],
     counts: npt.NDArray[np.integer],
@@ -153,7 +160,7 @@ def add(
         table[codes[i]] += counts[i]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def encode_codes(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     """Morton codes of colours of shape (n, band)."""
     codes = np.empty(colors.shape[0], np.uint32)
@@ -161,7 +168,7 @@ def encode_codes(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     return codes
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def decode_codes(codes: npt.NDArray[np.uint32], bands: int) -> npt.NDArray[np.uint8]:
     """Colours of shape (n, bands) of Morton codes."""
     colors = np.empty((codes.size, bands), np.uint8)

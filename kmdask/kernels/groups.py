@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from kmdask.kernels.compiled import kernel
 from kmdask.kernels.patch import squared_distances
-from kmdask.kernels.room import Floats, Room, Search, kernel
+
+if TYPE_CHECKING:
+    from kmdask.kernels.room import Floats, Room, Search
 
 __all__ = ["search_groups"]
 

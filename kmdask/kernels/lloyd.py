@@ -26,14 +26,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from kmdask.kernels.compiled import kernel
 
 __all__ = ["lloyd_step", "nearest"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.floating[Any]]
 Indices: TypeAlias = npt.NDArray[np.int64]
-kernel = njit(nogil=True, cache=True)
 
 RUN = 128
 """Rows that share one bounding box: longer runs cost fewer tests, shorter ones prune harder."""
@@ -114,8 +114,9 @@ def _prune(
             near[c] += gap * gap
             span = max(-below, -above)
             far[c] += span * span
-    bound = far.min()
-    count = 0
+    bound, count = np.inf, 0
+    for c in range(far.shape[0]):
+        bound = min(bound, far[c])
     for c in range(near.shape[0]):
         # Writing always and counting sometimes spares a branch that is hard to predict.
         kept[count] = c

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .lloyd import Floats, Indices, Rows, boxes, kernel
+from kmdask.kernels.compiled import kernel
+
+from .lloyd import Floats, Indices, Rows, boxes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -63,7 +65,6 @@ class Memory(NamedTuple):
     members: Indices
 
 
-@kernel
 def forgetful(X: Rows, k: int) -> Memory:
     """Memory of rows that no centre is known for."""
     low, high = boxes(X)

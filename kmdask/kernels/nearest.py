@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from kmdask.kernels.compiled import kernel
 from kmdask.kernels.search import PATCH, Floats, Indices, Room, Search, make_room, search, search_of
 from kmdask.kernels.strips import COMMON, strips
 from kmdask.kernels.views import frozen, image_kernel
@@ -26,7 +26,6 @@ __all__ = ["Search", "moments_of_pixels", "nearest_pixels", "search_of"]
 Pixels: TypeAlias = npt.NDArray[np.number[Any]]
 Mask: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
-kernel = njit(nogil=True, cache=True)
 
 SIDE = 8
 """Rows of a patch, where the image has as many."""
@@ -97,7 +96,7 @@ def _strips(rows: int, columns: int) -> Indices:
     strips = np.empty((down * across, 3), np.int64)
     for i in range(down * across):
         y = i // across * SIDE
-        strips[i] = y, i % across * STRIP, min(SIDE, rows - y)
+        strips[i, 0], strips[i, 1], strips[i, 2] = y, i % across * STRIP, min(SIDE, rows - y)
     return strips
 
 

@@ -19,15 +19,15 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
+
+from kmdask.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from kmdask.kernels.room import Floats
 
-__all__ = ["from_oklab", "kernel", "lab_of", "light_of_values", "to_oklab"]
+__all__ = ["from_oklab", "lab_of", "light_of_values", "to_oklab"]
 
 # Where a division may raise an error no loop vectorises; here that is six times as slow.
-kernel = njit(nogil=True, cache=True, error_model="numpy")
 
 STRIP = 256
 """Colours that are taken together: their loops vectorise, and a cache holds them."""

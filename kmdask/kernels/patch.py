@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kmdask.kernels.room import PATCH, Floats, Room, Search, kernel
+from kmdask.kernels.compiled import kernel
+from kmdask.kernels.room import PATCH, Floats, Room, Search
 
 __all__ = ["box", "search_centers", "squared_distances"]
 
@@ -92,7 +93,9 @@ def _candidates(columns: Floats, k: int, room: Room) -> int:
         for c in range(k):
             gap = columns[j, c] - middle
             near[c] += gap * gap
-    judge = np.argmin(near[:k])
+    judge = 0
+    for c in range(1, k):
+        judge = c if near[c] < near[judge] else judge
     near[:k] = 0.0
     gain[:k] = 0.0
     reach = 0.0

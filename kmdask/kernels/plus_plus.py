@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .lloyd import RUN, Floats, Indices, Rows, boxes, kernel, load, load_weights, squared_distances
+from kmdask.kernels.compiled import kernel
+
+from .lloyd import RUN, Floats, Indices, Rows, boxes, load, load_weights, squared_distances
 
 __all__ = ["Cover", "draw", "extend", "plus_plus", "trial", "uncovered"]
 
@@ -65,14 +67,11 @@ def _total(values: Floats, length: int) -> float:
     return total
 
 
-@kernel
 def uncovered(X: Rows) -> Cover:
     """Cover of rows for which no centre has been chosen yet."""
     low, high = boxes(X)
-    runs = low.shape[0]
-    return Cover(
-        np.full(X.shape[0], np.inf), np.full(runs, np.inf), np.full(runs, np.inf), low, high
-    )
+    runs = len(low)
+    return Cover(np.full(len(X), np.inf), np.full(runs, np.inf), np.full(runs, np.inf), low, high)
 
 
 @kernel
@@ -89,7 +88,9 @@ def extend(cover: Cover, X: Rows, weights: Floats, centers: Floats) -> None:
             squared_distances(run, length, centers[c], scratch)
             for r in range(length):
                 cover.closest[start + r] = min(cover.closest[start + r], scratch[r])
-            cover.reach[index] = cover.closest[start : start + length].max()
+            cover.reach[index] = 0.0
+            for r in range(length):
+                cover.reach[index] = max(cover.reach[index], cover.closest[start + r])
         if length > 0:
             load_weights(weights, start, length, masses)
             for r in range(length):
@@ -162,7 +163,6 @@ def draw(cover: Cover, weights: Floats, target: float) -> int:
     return start + row
 
 
-@kernel
 def plus_plus(X: Rows, weights: Floats, uniforms: Floats) -> Indices:
     """Choose rows as first centres by greedy weighted k-means++.
 
@@ -180,21 +180,39 @@ def plus_plus(X: Rows, weights: Floats, uniforms: Floats) -> Indices:
     chosen : ndarray of shape (at most k,), int64
         Rows in the order of their choice; fewer than k when fewer different rows have weight.
     """
-    k, trials = uniforms.shape
-    chosen, rows = np.empty(k, np.int64), np.empty(trials, np.int64)
-    candidates = np.empty((trials, X.shape[1]))
-    cover = uncovered(X)
-    chosen[0], _ = _walk(weights, X.shape[0], uniforms[0, 0] * weights.sum())
-    candidates[0] = X[chosen[0]]
-    extend(cover, X, weights, candidates[:1])
-    for c in range(1, k):
-        potential = cover.potential.sum()
-        if potential <= 0.0:
-            return chosen[:c]
-        for t in range(trials):
-            rows[t] = draw(cover, weights, uniforms[c, t] * potential)
-            candidates[t] = X[rows[t]]
-        best = np.argmin(trial(cover, X, weights, candidates))
+    chosen = np.empty(len(uniforms), np.int64)
+    return chosen[: _choose(uncovered(X), X, weights, uniforms, chosen)]
+
+
+@kernel
+def _choose(cover: Cover, X: Rows, weights: Floats, uniforms: Floats, chosen: Indices) -> int:
+    """Fill in the rows chosen, and return how many they are."""
+    k: int = uniforms.shape[0]
+    trials, d = uniforms.shape[1], X.shape[1]
+    rows, candidates = np.empty(trials, np.int64), np.empty((trials, d))
+    rows[0], _ = _walk(weights, X.shape[0], uniforms[0, 0] * weights.sum())
+    for j in range(d):
+        candidates[0, j] = X[rows[0], j]
+    best = 0
+    for c in range(k):
+        if c > 0:
+            potential = cover.potential.sum()
+            if potential <= 0.0:
+                return c
+            for t in range(trials):
+                rows[t] = draw(cover, weights, uniforms[c, t] * potential)
+                for j in range(d):
+                    candidates[t, j] = X[rows[t], j]
+            best = _least(trial(cover, X, weights, candidates))
         chosen[c] = rows[best]
         extend(cover, X, weights, candidates[best : best + 1])
-    return chosen
+    return k
+
+
+@kernel
+def _least(values: Floats) -> int:
+    """Index of the least value, the first of equals."""
+    least = 0
+    for i in range(1, values.shape[0]):
+        least = i if values[i] < values[least] else least
+    return least

@@ -6,13 +6,13 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-__all__ = ["PATCH", "Floats", "Indices", "Room", "Search", "kernel", "make_room"]
+from kmdask.kernels.compiled import kernel
+
+__all__ = ["PATCH", "Floats", "Indices", "Room", "Search", "make_room"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.int64]
-kernel = njit(nogil=True, cache=True)
 
 PATCH = 64
 """Pixels that share one bounding box: more cost fewer tests, fewer prune harder."""

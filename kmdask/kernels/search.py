@@ -27,9 +27,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from kmdask.kernels.compiled import kernel
 from kmdask.kernels.groups import search_groups
 from kmdask.kernels.patch import box, search_centers
-from kmdask.kernels.room import PATCH, Floats, Indices, Room, Search, kernel, make_room
+from kmdask.kernels.room import PATCH, Floats, Indices, Room, Search, make_room
 
 __all__ = ["PATCH", "Floats", "Indices", "Room", "Search", "make_room", "search", "search_of"]
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kmdask.kernels.colors import decode_codes, encode_codes
-from kmdask.kernels.oklab import kernel, lab_of, light_of_values
+from kmdask.kernels.compiled import kernel
+from kmdask.kernels.oklab import lab_of, light_of_values
 
 __all__ = ["GRAIN", "UNITS", "add_seen"]
 

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from kmdask.kernels.compiled import kernel
 from kmdask.kernels.views import image_kernel
 
 __all__ = ["SIDEWAYS", "UPWARDS", "smooth_rows"]
@@ -25,7 +25,6 @@ __all__ = ["SIDEWAYS", "UPWARDS", "smooth_rows"]
 Labels: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.int64]
-kernel = njit(nogil=True, cache=True)
 
 SIDEWAYS = 0.4
 """What another entry than that on the left costs, as a share of the limit."""

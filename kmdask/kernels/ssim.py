@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from kmdask.kernels.compiled import kernel
 from kmdask.kernels.views import image_kernel
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -131,7 +131,7 @@ def add_similarities(
     return windows
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _total(similar: Floats) -> np.int64:
     total = np.int64(0)
     for x in range(similar.size):
@@ -139,7 +139,7 @@ def _total(similar: Floats) -> np.int64:
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _carry_columns(rows: Values, columns: Values, y: int, n: int, valid: Mask) -> None:
     """Bring sums down the columns to the next row: of the values, squares, products, and `seen`."""
     at, left = y % (SIDE + 1), (y + 1) % (SIDE + 1)
@@ -163,7 +163,7 @@ def _carry_columns(rows: Values, columns: Values, y: int, n: int, valid: Mask) -
             total[x] += seen[x] - seen0[x]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sum_columns(rows: Values, columns: Values, y: int, n: int, valid: Mask) -> None:
     """Add up the last rows anew."""
     columns[:] = 0
@@ -172,7 +172,7 @@ def _sum_columns(rows: Values, columns: Values, y: int, n: int, valid: Mask) -> 
         _add_row(rows, (y + age) % (SIDE + 1), columns, n, valid)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add_row(rows: Values, at: int, columns: Values, n: int, valid: Mask) -> None:
     a, b, seen = rows[0, at], rows[1, at], rows[2, at]
     total = columns[0]
@@ -193,7 +193,7 @@ def _add_row(rows: Values, at: int, columns: Values, n: int, valid: Mask) -> Non
             total[x] += seen[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _add_windows(
     columns: Values, similar: Floats, n: int, valid: Mask, shift: float, c1: float, c2: float
 ) -> int:
@@ -214,7 +214,7 @@ def _add_windows(
     return windows
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _along(sums: Values, x: int) -> Value:
     total: Value = (
         sums[x] + sums[x + 1] + sums[x + 2] + sums[x + 3]
@@ -223,7 +223,7 @@ def _along(sums: Values, x: int) -> Value:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _similarity(
     first: Value, second: Value, squared: Value, mixed: Value, shift: float, c1: float, c2: float
 ) -> float:

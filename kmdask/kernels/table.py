@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from kmdask.kernels.colors import CODE_BITS, gather_bits, row_codes
+from kmdask.kernels.compiled import kernel
 from kmdask.kernels.views import image_kernel
 
 FARTHEST = 3 * 255.0**2
@@ -24,7 +24,7 @@ HALVINGS = (CODE_BITS - CELL_BITS) // 3
 """How often the cube of all colours is halved along each band to get these cells."""
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _color(code: int) -> tuple[np.int64, np.int64, np.int64]:
     """Red, green and blue of a code."""
     return (
@@ -34,7 +34,7 @@ def _color(code: int) -> tuple[np.int64, np.int64, np.int64]:
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _candidates(
     entries: npt.NDArray[np.int64],
     added: npt.NDArray[np.float64],
@@ -76,7 +76,7 @@ def _candidates(
     return n
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def nearest_table(
     palette: npt.NDArray[np.uint8],
     penalties: npt.NDArray[np.float64],
@@ -107,12 +107,15 @@ def nearest_table(
     """
     k, bands = palette.shape
     entries = np.zeros((k, 3), np.int64)
-    entries[:, :bands] = palette
+    for i in range(k):
+        for band in range(bands):
+            entries[i, band] = palette[i, band]
     added = np.sqrt(penalties)
     added *= added
     # Of the cells of each size that the colours at hand lie in, the largest first.
     near, counts = np.empty((HALVINGS + 1, k), np.int64), np.full(HALVINGS + 1, k)
-    near[0] = np.arange(k)
+    for i in range(k):
+        near[0, i] = i
     for start in range(0, 1 << CODE_BITS, 1 << CELL_BITS):
         _, green, blue = _color(start)
         if (bands < 3 and blue > 0) or (bands < 2 and green > 0):

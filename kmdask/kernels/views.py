@@ -11,7 +11,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
-from numba import njit
+
+from kmdask.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,14 +62,14 @@ def image_kernel(images: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         A decorator. What it returns is a function of Python's, which other kernels cannot call.
     """
 
-    def compiled(function: Callable[P, R]) -> Callable[P, R]:
-        kernel: Callable[..., R] = njit(nogil=True, cache=True)(function)
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        compiled: Callable[..., R] = kernel(function)
 
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             given: tuple[Any, ...] = args
-            return kernel(*map(any_layout, given[:images]), *given[images:], **kwargs)
+            return compiled(*map(any_layout, given[:images]), *given[images:], **kwargs)
 
         return run
 
-    return compiled
+    return decorate
