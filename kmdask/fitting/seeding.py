@@ -3,13 +3,13 @@
 One start of k-means can end a quarter worse than the best of many. A run on all the different
 colours of a large image takes seconds, a run on some ten thousand cells of similar colours
 milliseconds, and the cells keep the shape of the distribution. So many starts run on coarse cells
-until it is plain which is best, side by side on the workers, and that one goes on from there on
-fine cells. On all colours it then has few steps left, or some tens at k=256.
+until it is plain which are best, side by side on the workers, and these go on from there on finer
+cells. On all colours the last one then has few steps left, or some tens at k=256.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,6 @@ import dask
 import numpy as np
 from dask.delayed import delayed
 
-from kmdask.chunks import ceil_div
 from kmdask.fitting.lloyd import lloyd
 from kmdask.fitting.plus_plus import plus_plus, plus_plus_after
 from kmdask.graphs import block_names
@@ -25,8 +24,14 @@ from kmdask.kernels import bins as kernels
 from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import dask.array as da
     import numpy.typing as npt
+    from dask.delayed import Delayed
+
+FIRST = 1 << 12
+"""Cells at most for the first look at starts of few clusters: a run takes 1 to 3 ms (measured)."""
 
 COARSE = 1 << 15
 """Cells at most for the many starts: a run takes 10 ms for 16 clusters, 60 for 256 (measured)."""
@@ -37,12 +42,18 @@ FINE = 1 << 18
 STARTS = 32
 """Runs of which the best is taken."""
 
+FINALISTS = 12
+"""Runs that go on from the first look: with half as many the best is lost now and then."""
+
 TASKS = 8
 """Into how many the runs go at most: handing one out takes longer than a run on few colours."""
 
 CELL_STARTS = 4
 """Runs where the colours are cells already: joining these, which have many features, loses more
 than further starts gain (measured)."""
+
+VERY_FEW = 24
+"""Clusters up to which the first look is worth it: of more it misjudges the starts."""
 
 FEW = 256
 """Clusters up to which all of that is cheap. For more, cells are more and starts are fewer."""
@@ -55,28 +66,32 @@ LOOSE = 1e-4
 """Tolerance for more than `FEW` clusters, or where the colours are cells already."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How many cells and starts there are for so many clusters."""
+class Round(NamedTuple):
+    """Runs side by side, of which the best go on to the next round."""
 
-    coarse: int
-    fine: int
-    starts: int
-    rough: float
-    """Tolerance of the starts."""
-
+    cells: int
+    runs: int
     tol: float
-    """Tolerance of the best one, on fine cells."""
 
-    @classmethod
-    def of(cls, k: int, *, exact: bool) -> Plan:
-        """Choose them: each cluster has a few cells to choose from."""
-        if k <= FEW and not exact:
-            return cls(FINE, FINE, CELL_STARTS, LOOSE, LOOSE)
-        if k <= FEW:
-            return cls(COARSE, FINE, STARTS, ROUGH, TOL)
-        coarse = max(COARSE, 8 * k)
-        return cls(coarse, max(FINE, coarse), max(1, STARTS * FEW // k), LOOSE, LOOSE)
+
+def rounds_of(k: int, *, exact: bool) -> tuple[Round, ...]:
+    """Choose the rounds, the last of one run: each cluster has a few cells to choose from.
+
+    Examples
+    --------
+    >>> [round.runs for round in rounds_of(16, exact=True)]
+    [64, 12, 1]
+    """
+    if k <= FEW and not exact:
+        return Round(FINE, CELL_STARTS, LOOSE), Round(FINE, 1, LOOSE)
+    if k <= VERY_FEW:
+        first = Round(FIRST, 2 * STARTS, ROUGH)
+        return first, Round(COARSE, FINALISTS, ROUGH), Round(FINE, 1, TOL)
+    if k <= FEW:
+        return Round(COARSE, STARTS, ROUGH), Round(FINE, 1, TOL)
+    coarse = max(COARSE, 8 * k)
+    runs = max(1, STARTS * FEW // k)
+    return Round(coarse, runs, LOOSE), Round(max(FINE, coarse), 1, LOOSE)
 
 
 class Cells(NamedTuple):
@@ -137,23 +152,41 @@ def best_start(
         The held ones first; fewer than `k` if these are on nearly all colours.
     """
     held = np.empty((0, features.shape[1])) if held is None else held
+    rounds = rounds_of(k, exact=exact)
     token = (features.name, counts.name, k, seed, held)
-    plan = Plan.of(k, exact=exact)
-    blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
-    names = block_names("bin", token, 2)
-    fine = delayed(bin_blocks, pure=True)(*blocks, plan.fine, dask_key_name=names[0])
-    coarse = delayed(bin_cells, pure=True)(fine, plan.coarse, dask_key_name=names[1])
-    seeds = [[seed, i] for i in range(plan.starts)]
-    size = ceil_div(len(seeds), TASKS)
-    batches = [seeds[i : i + size] for i in range(0, len(seeds), size)]
-    runs = [
-        delayed(_best_run, pure=True)(coarse, k, batch, plan.rough, held, dask_key_name=name)
-        for batch, name in zip(batches, block_names("seed", token, len(batches)), strict=True)
-    ]
-    (name,) = block_names("best-start", token, 1)
-    refined = delayed(_refine_best, pure=True)(runs, fine, plan.tol, len(held), dask_key_name=name)
-    centers: npt.NDArray[np.float64] = dask.compute(refined)[0]
+    first, *later = zip(rounds, _cells(features, counts, codes, rounds, token), strict=True)
+    seeds = [[seed, i] for i in range(first[0].runs)]
+    runs = _side_by_side(_start_runs, "seed", (token, 0), seeds, first[1], k, first[0].tol, held)
+    for i, (round_, cells) in enumerate(later, start=1):
+        ranks = list(range(round_.runs))
+        runs = _side_by_side(_go_on, "seed", (token, i), ranks, runs, cells, round_.tol, len(held))
+    ((last,),) = dask.compute(*runs)
+    centers: npt.NDArray[np.float64] = last.centers
     return centers
+
+
+def _cells(
+    features: da.Array, counts: da.Array, codes: da.Array, rounds: Sequence[Round], token: object
+) -> list[Delayed]:
+    """Join the colours to the cells of each round, the finest first, each out of the next."""
+    blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
+    *names, last = block_names("bin", token, len(rounds))
+    cells = [delayed(bin_blocks, pure=True)(*blocks, rounds[-1].cells, dask_key_name=last)]
+    for round_, name in zip(rounds[-2::-1], names, strict=True):
+        cells.insert(0, delayed(bin_cells, pure=True)(cells[0], round_.cells, dask_key_name=name))
+    return cells
+
+
+def _side_by_side(
+    function: Callable[..., list[Run]], stage: str, token: object, items: list[Any], *common: Any
+) -> list[Delayed]:
+    """Deal out items over tasks, each of which returns a list."""
+    n = min(len(items), TASKS)
+    names = block_names(stage, token, n)
+    return [
+        delayed(function, pure=True)(items[i::n], *common, dask_key_name=name)
+        for i, name in enumerate(names)
+    ]
 
 
 def grown_start(
@@ -220,20 +253,33 @@ def _whole(blocks: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
-def _best_run(
-    cells: Cells, k: int, seeds: list[list[int]], tol: float, held: npt.NDArray[np.float64]
-) -> Run:
-    return min((_run(cells, k, seed, tol, held) for seed in seeds), key=_inertia)
+def _start_runs(
+    seeds: list[list[int]], cells: Cells, k: int, tol: float, held: npt.NDArray[np.float64]
+) -> list[Run]:
+    return [_run(cells, _start(cells, k, seed, held), tol, len(held)) for seed in seeds]
 
 
-def _run(cells: Cells, k: int, seed: list[int], tol: float, held: npt.NDArray[np.float64]) -> Run:
+def _start(
+    cells: Cells, k: int, seed: list[int], held: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     (_, means, weights), rng = cells, np.random.default_rng(seed)
     if len(held):
-        start = plus_plus_after(means, weights, held, k, rng)
-    else:
-        start = plus_plus(means, weights, k, rng)
-    centers, inertia, _ = lloyd(means, weights, start, max_iter=MAX_ITER, tol=tol, held=len(held))
+        return plus_plus_after(means, weights, held, k, rng)
+    return plus_plus(means, weights, k, rng)
+
+
+def _run(cells: Cells, start: npt.NDArray[np.float64], tol: float, held: int) -> Run:
+    _, means, weights = cells
+    centers, inertia, _ = lloyd(means, weights, start, max_iter=MAX_ITER, tol=tol, held=held)
     return Run(inertia, centers)
+
+
+def _go_on(
+    ranks: list[int], runs: list[list[Run]], cells: Cells, tol: float, held: int
+) -> list[Run]:
+    """Take those of a round that come at some ranks to the cells of the next."""
+    best = sorted(chain(*runs), key=_inertia)
+    return [_run(cells, best[rank].centers, tol, held) for rank in ranks]
 
 
 def _grow(
@@ -241,8 +287,3 @@ def _grow(
 ) -> npt.NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     return plus_plus_after(cells.means, cells.weights, centers, k, rng)
-
-
-def _refine_best(runs: list[Run], cells: Cells, tol: float, held: int) -> npt.NDArray[np.float64]:
-    (_, means, weights), (_, centers) = cells, min(runs, key=_inertia)
-    return lloyd(means, weights, centers, max_iter=MAX_ITER, tol=tol, held=held)[0]
