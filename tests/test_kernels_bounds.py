@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -104,9 +106,33 @@ def test_long_runs_end_where_those_end_that_look_at_every_row():
         lloyd.iterate(take, None, start, max_iter=200, max_shift=1e-9)
         for take in (Steps(X, weights, len(start)), lambda at: step(X, weights, at))
     ]
-    assert ends[0][1] == ends[1][1] > lloyd._REMEMBERED
-    # To the bit: sums of whole numbers are exact.
-    np.testing.assert_array_equal(ends[0][0], ends[1][0])
+    ends.append(Steps(X, weights, len(start)).iterate(None, start, max_iter=200, max_shift=1e-9))
+    for centers, n_iter in ends:
+        assert n_iter == ends[0][1] > lloyd._REMEMBERED
+        # To the bit: sums of whole numbers are exact.
+        np.testing.assert_array_equal(centers, ends[0][0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(0, 1 << 32),
+    st.sampled_from([1, 3, 300]),
+    st.sampled_from([0.0, 1e-3, 1.0]),
+    st.integers(0, 3),
+)
+def test_steps_in_one_go_are_those_of_one_by_one(seed, max_iter, max_shift, held):
+    rng = np.random.default_rng(seed)
+    n, d, k = rng.integers(1, 900), rng.integers(1, 5), rng.integers(4, 40)
+    X = np.round(rng.normal(scale=rng.choice([1, 5, 30]), size=(n, d)))  # many are equal
+    X, weights = X[np.lexsort(X.T)], rng.integers(0, 5, n).astype(np.float64)
+    weights[0] = 1
+    start = X[rng.integers(0, n, k)]  # with centres on one another, which get no rows
+    farthest = partial(lloyd.farthest_rows, X, weights)
+    limits = {"max_iter": max_iter, "max_shift": max_shift, "held": held}
+    centers, n_iter = Steps(X, weights, k).iterate(farthest, start, **limits)
+    expected, taken = lloyd.iterate(partial(step, X, weights), farthest, start, **limits)
+    assert n_iter == taken
+    np.testing.assert_array_equal(centers, expected)
 
 
 def test_most_rows_are_not_looked_at_again():

@@ -257,7 +257,7 @@ class Blocks:
 
 def _iterate_block(X: Rows, weights: Floats, start: Floats, **limits: Any) -> tuple[Floats, int]:
     steps = Steps(X, weights, len(start), threads_here())
-    return iterate(steps, partial(farthest_rows, X, weights), start, **limits)
+    return steps.iterate(partial(farthest_rows, X, weights), start, **limits)
 
 
 def threads_here() -> int:

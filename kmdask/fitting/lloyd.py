@@ -82,7 +82,8 @@ class Steps:
         self._parts = list(zip(rows, shares * (len(rows) // len(shares)), strict=True))
         self._memories = [forgetful(part, k) for part in rows]
         fits = _REMEMBERED_VALUES // (k * X.shape[1])
-        self._centers: deque[Floats] = deque(maxlen=max(2, min(_REMEMBERED, fits)))
+        self._remembered = max(2, min(_REMEMBERED, fits))
+        self._centers: deque[Floats] = deque(maxlen=self._remembered)
         self._taken = 0
         self._threads = min(threads, len(rows))
 
@@ -101,8 +102,43 @@ class Steps:
         else:
             list(map(resettle, self._parts, self._memories))
         self._taken += 1
+        return self._sums()
+
+    def _sums(self) -> Sums:
         sums = np.sum([memory.sums.sum(axis=2) for memory in self._memories], axis=0)
         return Sums(sums=sums[:, :-1], weights=sums[:, -1])
+
+    def iterate(
+        self,
+        farthest: Callable[[Floats, int], Farthest],
+        centers: Floats,
+        *,
+        max_iter: int,
+        max_shift: float,
+        held: int = 0,
+    ) -> tuple[Floats, int]:
+        """Repeat steps until the centres rest, before any other step; see `iterate`.
+
+        Of one part only what is done about empty clusters is Python's: of few rows everything
+        between the kernels would take as long as they do.
+        """
+        if len(self._parts) > 1:
+            return iterate(
+                self, farthest, centers, max_iter=max_iter, max_shift=max_shift, held=held
+            )
+        ((X, masses),), (memory,) = self._parts, self._memories
+        centers = np.array(centers, np.float64, order="C")
+        past = np.empty((self._remembered, *centers.shape))
+        shift = np.inf
+        while self._taken < max_iter and shift > max_shift:
+            self._taken, shift, stuck = bounds.descend(
+                X, masses, centers, past, memory, self._taken, max_iter, max_shift, held
+            )
+            if stuck:
+                moved = updated_centers(self._sums(), centers, farthest, held)
+                shift = float(((moved - centers) ** 2).sum())
+                centers, self._taken = moved, self._taken + 1
+        return centers, self._taken
 
 
 def farthest_rows(X: Rows, weights: Floats, centers: Floats, count: int) -> Farthest:
@@ -243,8 +279,7 @@ def lloyd(
     (array([[ 0.75],
            [10.  ]]), 0.75, 3)
     """
-    centers, n_iter = iterate(
-        Steps(X, weights, len(centers)),
+    centers, n_iter = Steps(X, weights, len(centers)).iterate(
         partial(farthest_rows, X, weights),
         np.array(centers, np.float64),
         max_iter=max_iter,
