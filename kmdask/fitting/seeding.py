@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
 import numpy as np
-from dask.delayed import delayed
+from dask.core import flatten
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from kmdask.fitting.lloyd import lloyd
 from kmdask.fitting.plus_plus import plus_plus, plus_plus_after
@@ -24,11 +26,8 @@ from kmdask.kernels import bins as kernels
 from kmdask.kernels.views import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import dask.array as da
     import numpy.typing as npt
-    from dask.delayed import Delayed
 
 FIRST = 1 << 12
 """Cells at most for the first look at starts of few clusters: a run takes 1 to 3 ms (measured)."""
@@ -152,41 +151,27 @@ def best_start(
         The held ones first; fewer than `k` if these are on nearly all colours.
     """
     held = np.empty((0, features.shape[1])) if held is None else held
+    columns: list[Any] = [codes, features, counts]
+    token = (*(column.name for column in columns), k, seed, held)
     rounds = rounds_of(k, exact=exact)
-    token = (features.name, counts.name, k, seed, held)
-    first, *later = zip(rounds, _cells(features, counts, codes, rounds, token), strict=True)
-    seeds = [[seed, i] for i in range(first[0].runs)]
-    runs = _side_by_side(_start_runs, "seed", (token, 0), seeds, first[1], k, first[0].tol, held)
-    for i, (round_, cells) in enumerate(later, start=1):
-        ranks = list(range(round_.runs))
-        runs = _side_by_side(_go_on, "seed", (token, i), ranks, runs, cells, round_.tol, len(held))
-    ((last,),) = dask.compute(*runs)
-    centers: npt.NDArray[np.float64] = last.centers
+    # A graph of plain tuples: of few colours, `delayed` calls would take longer than the runs.
+    cells = block_names("bin", token, len(rounds))
+    blocks = [list(flatten(column.__dask_keys__())) for column in columns]
+    graph: dict[Any, Any] = {cells[-1]: (bin_blocks, *blocks, rounds[-1].cells)}
+    for i in reversed(range(len(rounds) - 1)):
+        graph[cells[i]] = (bin_cells, cells[i + 1], rounds[i].cells)
+    runs: list[Any] = []
+    for i, (_, number, tol) in enumerate(rounds):
+        taken, runs = runs, block_names("seed", (token, i), min(number, TASKS))
+        for j, name in enumerate(runs):
+            own = list(range(j, number, len(runs)))
+            before = (_go_on, taken, own) if taken else (_begin, k, [[seed, i] for i in own])
+            graph[name] = (*before, cells[i], tol, held)
+    (last,) = runs
+    layers = HighLevelGraph.from_collections(last, graph, dependencies=columns)
+    ((best,),) = dask.compute(Delayed(last, layers, layer=last))
+    centers: npt.NDArray[np.float64] = best.centers
     return centers
-
-
-def _cells(
-    features: da.Array, counts: da.Array, codes: da.Array, rounds: Sequence[Round], token: object
-) -> list[Delayed]:
-    """Join the colours to the cells of each round, the finest first, each out of the next."""
-    blocks = [column.to_delayed().ravel().tolist() for column in (codes, features, counts)]
-    *names, last = block_names("bin", token, len(rounds))
-    cells = [delayed(bin_blocks, pure=True)(*blocks, rounds[-1].cells, dask_key_name=last)]
-    for round_, name in zip(rounds[-2::-1], names, strict=True):
-        cells.insert(0, delayed(bin_cells, pure=True)(cells[0], round_.cells, dask_key_name=name))
-    return cells
-
-
-def _side_by_side(
-    function: Callable[..., list[Run]], stage: str, token: object, items: list[Any], *common: Any
-) -> list[Delayed]:
-    """Deal out items over tasks, each of which returns a list."""
-    n = min(len(items), TASKS)
-    names = block_names(stage, token, n)
-    return [
-        delayed(function, pure=True)(items[i::n], *common, dask_key_name=name)
-        for i, name in enumerate(names)
-    ]
 
 
 def grown_start(
@@ -253,33 +238,36 @@ def _whole(blocks: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
-def _start_runs(
-    seeds: list[list[int]], cells: Cells, k: int, tol: float, held: npt.NDArray[np.float64]
+def _begin(
+    k: int, seeds: list[list[int]], cells: Cells, tol: float, held: npt.NDArray[np.float64]
 ) -> list[Run]:
-    return [_run(cells, _start(cells, k, seed, held), tol, len(held)) for seed in seeds]
-
-
-def _start(
-    cells: Cells, k: int, seed: list[int], held: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    (_, means, weights), rng = cells, np.random.default_rng(seed)
-    if len(held):
-        return plus_plus_after(means, weights, held, k, rng)
-    return plus_plus(means, weights, k, rng)
-
-
-def _run(cells: Cells, start: npt.NDArray[np.float64], tol: float, held: int) -> Run:
+    """Begin a run of each seed."""
     _, means, weights = cells
-    centers, inertia, _ = lloyd(means, weights, start, max_iter=MAX_ITER, tol=tol, held=held)
-    return Run(inertia, centers)
+    runs = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        if len(held):
+            start = plus_plus_after(means, weights, held, k, rng)
+        else:
+            start = plus_plus(means, weights, k, rng)
+        runs.append(_run(cells, start, tol, held))
+    return runs
 
 
 def _go_on(
-    ranks: list[int], runs: list[list[Run]], cells: Cells, tol: float, held: int
+    runs: list[list[Run]], ranks: list[int], cells: Cells, tol: float, held: npt.NDArray[np.float64]
 ) -> list[Run]:
-    """Take those of a round that come at some ranks to the cells of the next."""
+    """Go on with those of a round that come at some ranks, on the cells of the next."""
     best = sorted(chain(*runs), key=_inertia)
     return [_run(cells, best[rank].centers, tol, held) for rank in ranks]
+
+
+def _run(
+    cells: Cells, start: npt.NDArray[np.float64], tol: float, held: npt.NDArray[np.float64]
+) -> Run:
+    _, means, weights = cells
+    centers, inertia, _ = lloyd(means, weights, start, max_iter=MAX_ITER, tol=tol, held=len(held))
+    return Run(inertia, centers)
 
 
 def _grow(
