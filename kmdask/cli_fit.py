@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import click
@@ -22,8 +23,7 @@ from kmdask.units import several
 
 
 @click.command()
-@click.argument("sources", metavar="SRC...", nargs=-1, required=True)
-@click.argument("out")
+@click.argument("paths", metavar="SRC... OUT", nargs=-1, required=True)
 @click.option("-k", "k", type=int, required=True, help="Number of colours, 1 to 65536.")
 @fixing
 @reading
@@ -33,8 +33,7 @@ from kmdask.units import several
 @connecting
 @talking
 def fit(
-    sources: tuple[str, ...],
-    out: str,
+    paths: tuple[str, ...],
     *,
     as_json: bool,
     quiet: bool,
@@ -48,11 +47,17 @@ def fit(
     """
     from kmdask import palette_fit
 
+    # As one argument: of two, click would say of a lone path that SRC is missing, not OUT.
+    *sources, out = paths
+    if not sources:
+        raise click.UsageError(
+            f"the palette needs a file of its own, last: kmdask fit {shlex.quote(out)} OUT.json"
+        )
     told = set_up(quiet=quiet, verbose=verbose)
     where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():
         cluster = chosen(**where)
-        saved = palette_fit.fit(list(sources), out=out, client=cluster, progress=told, **options)
+        saved = palette_fit.fit(sources, out=out, client=cluster, progress=told, **options)
     entries = len(saved.palette)
     result = {"path": saved.path, "sources": saved.sources, "k": saved.k, "k_used": entries}
     click.echo(json.dumps(result) if as_json else f"{saved.path}: {several(entries, 'colour')}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kmdask.units import several, size_told
+from kmdask.units import several, size_told, times_smaller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +34,7 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         + ("" if report.delta_e is None else f", mean delta E OK {report.delta_e:.4f}")
         + _judged(report),
         "size": f"{size_told(report.sizes['zarr'])} = {report.bits_per_pixel:.2f} bits per pixel",
-        "ratio": f"{report.ratio_raw:.1f} x smaller than raw"
-        + (f", {report.ratio_source:.2f} x than the source" if report.ratio_source else ""),
+        "ratio": f"{times_smaller(report.ratio_raw)} than raw" + _beside_source(report),
         "time": ", ".join(f"{name} {took:.1f} s" for name, took in report.seconds.items()),
         "palette": " ".join(image.colormap.hex[:8]) + (" ..." if len(image.palette) > 8 else ""),
         "bundle": str(image.path),
@@ -47,6 +46,12 @@ def show(image: CompressedImage, *, as_json: bool) -> None:
         rows["geotiff"] = f"{image.path / 'image.tif'} ({size_told(report.sizes['cog'])})"
     for name, text in rows.items():
         click.echo(f"{name:<10} {text}")
+
+
+def _beside_source(report: Report) -> str:
+    if not report.ratio_source:
+        return ""
+    return f", {times_smaller(report.ratio_source, digits=2)} than the source"
 
 
 def show_sweep(table: Sweep) -> None:

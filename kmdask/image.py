@@ -15,7 +15,7 @@ from kmdask.encoding import decode
 from kmdask.errors import BundleError
 from kmdask.reading.missing import fill_of
 from kmdask.report import Report
-from kmdask.units import several
+from kmdask.units import several, times_smaller
 from kmdask.writing import store
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class CompressedImage:
         return (
             f"<CompressedImage {self.path.name!r}: {width} x {height} x {bands}{kind}, "
             f"{colors}, {quality}, {report.bits_per_pixel:.2f} bits/pixel, "
-            f"{report.ratio_raw:.1f} x smaller than raw>"
+            f"{times_smaller(report.ratio_raw)} than raw>"
         )
 
     def _repr_html_(self) -> str:

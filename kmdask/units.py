@@ -27,3 +27,15 @@ def several(number: int, what: str) -> str:
     ('1 band', '3 bands')
     """
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def times_smaller(ratio: float, digits: int = 1) -> str:
+    """How many times smaller something is, or larger.
+
+    Examples
+    --------
+    >>> times_smaller(15.68), times_smaller(0.8, digits=2)
+    ('15.7 x smaller', '1.25 x larger')
+    """
+    smaller = ratio >= 1
+    return f"{ratio if smaller else 1 / ratio:.{digits}f} x {'smaller' if smaller else 'larger'}"
