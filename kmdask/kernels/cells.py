@@ -75,11 +75,13 @@ def _coarsen(
             cells[slot] = left
             codes[left] = code
             counts[left] = counts[i]
-            sums[left] = sums[i]
+            for band in range(sums.shape[1]):
+                sums[left, band] = sums[i, band]
             left += 1
         else:
             counts[cells[slot]] += counts[i]
-            sums[cells[slot]] += sums[i]
+            for band in range(sums.shape[1]):
+                sums[cells[slot], band] += sums[i, band]
     return left
 
 
@@ -117,7 +119,9 @@ def _gather(
     row_codes = np.empty(width, np.uint32)
     whole = np.empty((bands, width), np.int64)
     for y in range(height):
-        values[:] = strip[:, y]
+        for band in range(bands):
+            for x in range(width):
+                values[band, x] = strip[band, y, x]
         row_codes[:] = 0
         for axis in range(axes.shape[1]):
             place[:] = -origin[axis]

@@ -90,7 +90,10 @@ def add_seen(
         n = _remember(right, places, known, _remember(left, places, known, n))
         if n > before:
             fresh = decode_codes(known[before:n], 3).astype(np.float64)
-            labs[before:n] = lab_of(fresh, light)
+            lab = lab_of(fresh, light)
+            for i in range(n - before):
+                for j in range(3):
+                    labs[before + i, j] = lab[i, j]
         for i in range(left.size):
             if valid.size == 0 or valid[start + i]:
                 a, b = labs[places[left[i]] - 1], labs[places[right[i]] - 1]

@@ -59,8 +59,8 @@ def _load(
         near[OWN, x] = own[x]
         near[UP, x] = above[x]
         near[DOWN, x] = below[x]
-    left[1:], right[: width - 1] = near[OWN, : width - 1], near[OWN, 1:]
-    left[0], right[width - 1] = near[OWN, 0], near[OWN, width - 1]
+    for x in range(width):
+        left[x], right[x] = near[OWN, max(x - 1, 0)], near[OWN, min(x + 1, width - 1)]
 
 
 @kernel
