@@ -16,8 +16,7 @@ Rows that lie near one another in memory, as colours sorted along a Morton curve
 eight centres per run, whatever their number. Rows in random order leave all of them, and the
 test then costs about one part in a hundred.
 
-Distances and sums are float64. Ties go to the lowest index. There is no ``fastmath``: every
-machine gives the same bits.
+Distances and sums are float64. Ties go to the lowest index.
 """
 
 from __future__ import annotations

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["from_oklab", "lab_of", "light_of_values", "to_oklab"]
 
-# Where a division may raise an error no loop vectorises; here that is six times as slow.
-
 STRIP = 256
 """Colours that are taken together: their loops vectorise, and a cache holds them."""
 TINY = 1e-300

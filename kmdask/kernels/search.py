@@ -20,7 +20,7 @@ out only if its least distance exceeds, strictly, the greatest distance to anoth
 be neither nearest nor tied. Underflow and overflow are monotone too and need no care.
 
 Distances are float64. Ties go to the lowest index. Nothing depends on how an image is cut into
-chunks. There is no ``fastmath``: every machine gives the same bits.
+chunks.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Kernel that compares two images window by window: structural similarity.
 
 Windows are summed down the columns first, then these sums along the row. A similarity is rounded to
-a multiple of ``2**-GRAIN``: sums of such are exact, in whatever order. Divisions are IEEE's
-(``error_model``): a check for zero would keep loops from being vectorised, as more than a few
-arrays in one would.
+a multiple of ``2**-GRAIN``: sums of such are exact, in whatever order. Loops take few arrays each:
+more than a few keep them from being vectorised.
 """
 
 from __future__ import annotations
