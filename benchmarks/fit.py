@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PARTS = ("scikit-learn", "dask-ml")
 ROWS = 1 << 20
 SEEDED = 1 << 15
-Rows = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float64]
 
 
@@ -76,8 +76,8 @@ def against_sklearn(
 
     functions: dict[str, Callable[[], None]] = {
         "kmdask": ours,
-        "scikit-learn": partial(theirs, "scikit-learn", rows.astype(np.float64)),
-        "scikit-learn, float32": partial(theirs, "scikit-learn, float32", rows),
+        "scikit-learn": partial(theirs, "scikit-learn", rows),
+        "scikit-learn, float32": partial(theirs, "scikit-learn, float32", rows.astype(np.float32)),
     }
     kmdask.KMeans(k, init=start, max_iter=2).fit(block[0], sample_weight=block[1])
     times = in_turn(functions, rounds)

@@ -79,9 +79,9 @@ class Block:
         return counted
 
     @cached_property
-    def rows(self) -> npt.NDArray[np.float32]:
+    def rows(self) -> npt.NDArray[np.float64]:
         """Its colours."""
-        return np.asarray(colors.decode_codes(self.counted[0], 3), np.float32)
+        return np.asarray(colors.decode_codes(self.counted[0], 3), np.float64)
 
     @cached_property
     def palette(self) -> npt.NDArray[np.uint8]:
@@ -164,7 +164,7 @@ def of_fits(block: Block) -> list[Kernel]:
 
 
 def _walk(
-    rows: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.float64],
     weights: npt.NDArray[np.float64],
     centers: npt.NDArray[np.float64],
 ) -> Callable[[], None]:

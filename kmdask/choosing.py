@@ -10,6 +10,7 @@ from kmdask.errors import ParameterError
 from kmdask.metrics import entropy_of
 from kmdask.palette import ENTRIES, SMALL, check_room
 from kmdask.targets import KS, first_reaching, knee
+from kmdask.units import times_smaller
 from kmdask.writing.cog import check_cog
 
 if TYPE_CHECKING:
@@ -197,8 +198,8 @@ def _reach_size(
         how = "" if found.error == 0 else ", as estimated from a sample"
         msg = (
             f"{target} is asked, {math.floor(allowed):,} bytes, and image.zarr of k={least} takes "
-            f"up to {found.at_most:,}{how}, {raw / found.at_most:.1f} times less than the raw "
-            "pixels; ask for no less than that, or take a smaller window"
+            f"up to {found.at_most:,}{how}, {times_smaller(raw / found.at_most)} than the raw "
+            "pixels; ask for no better than that, or take a smaller window"
         )
         raise ParameterError(msg)
     return fit(most if beyond is None else beyond - 1)

@@ -17,6 +17,7 @@ from kmdask.graphs import shared
 from kmdask.kernels import table as kernels
 from kmdask.kernels.colors import CODE_BITS, decode_codes
 from kmdask.kernels.nearest import nearest_pixels
+from kmdask.kernels.views import frozen
 from kmdask.palette import Palette, check_room, index_dtype
 from kmdask.pixels import checked, countable, valid_or_all
 from kmdask.smoothing import check_smooth, smooth_block, spacing
@@ -232,12 +233,14 @@ def has_table(palette: Palette, space: Space | None) -> bool:
     return palette.colors.dtype == np.uint8 and not isinstance(space, LinearSpace)
 
 
-def entries_of_codes(
-    codes: npt.NDArray[np.uint32], palette: Palette
-) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Find the entries of colours by their Morton codes, as `encode` does without a space."""
-    entries: npt.NDArray[np.unsignedinteger[Any]] = _table(palette, None)[codes]
-    return entries
+def entries_of_codes(codes: npt.NDArray[np.uint32], palette: Palette) -> npt.NDArray[np.uint16]:
+    """Find the entries of colours by their Morton codes, as `encode` does without a space.
+
+    The colours are few beside those of the table, and most palettes that are tried encode nothing.
+    """
+    indices = np.empty(len(codes), np.uint16)
+    kernels.nearest_of_codes(frozen(codes), *_as_tables_take_it(palette), indices)
+    return indices
 
 
 _building = threading.Lock()
@@ -255,10 +258,7 @@ def _cached_table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsig
     table = np.zeros(1 << CODE_BITS, index_dtype(len(palette)))
     added = palette.penalties
     if space is None:
-        colors = palette.colors.copy()  # that cannot be written to is a type of its own to numba
-        kernels.nearest_table(
-            colors, np.zeros(len(colors)) if added is None else added.copy(), table
-        )
+        kernels.nearest_table(*_as_tables_take_it(palette), table)
         return table
     entries = palette.colors.astype(np.float64)
     for part in range(0, len(table), PART):
@@ -266,3 +266,8 @@ def _cached_table(palette: Palette, space: Space | None) -> npt.NDArray[np.unsig
         colors = decode_codes(codes, palette.bands)
         table[part : part + PART] = nearest_rows(colors, entries, space, added)
     return table
+
+
+def _as_tables_take_it(palette: Palette) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    added = np.zeros(len(palette)) if palette.penalties is None else palette.penalties
+    return frozen(palette.colors), frozen(added)

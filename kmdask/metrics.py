@@ -17,10 +17,12 @@ import numpy as np
 from scipy.special import entr
 
 from kmdask.encoding import entries_of_codes, has_table
+from kmdask.errors import ParameterError
 from kmdask.fitting.search import nearest_rows
 from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
 from kmdask.seen import UNSEEN, seen_in_colors, seen_in_indices, seen_mean
+from kmdask.units import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +138,7 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     Raises
     ------
     ParameterError
-        If the space is none of such colours.
+        If the palette has other bands, or the space is none of such colours.
 
     Examples
     --------
@@ -146,6 +148,9 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     >>> measure(count_colors(image), Palette(np.array([[4], [10]], np.uint8)))
     Metrics(mse=4.0, shares=(0.75, 0.25), peak=255.0, delta_e=None)
     """
+    if palette.bands != colors.bands:
+        have = several(colors.bands, "band")
+        raise ParameterError(f"the colours have {have}, the palette has {palette.bands}")
     if space is not None:
         space.check(colors.bands, colors.dtype)
     rows, counts, codes = colors.parts
@@ -236,7 +241,7 @@ def _color_errors(
     space: Space | None,
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
-    if codes is not None and space is None and has_table(palette, space):
+    if codes is not None and space is None and has_table(palette, None):
         labels = entries_of_codes(codes, palette)
     else:
         labels = nearest_rows(colors, entries, space, palette.penalties)

@@ -37,5 +37,5 @@ def times_smaller(ratio: float, digits: int = 1) -> str:
     >>> times_smaller(15.68), times_smaller(0.8, digits=2)
     ('15.7 x smaller', '1.25 x larger')
     """
-    smaller = ratio >= 1
+    smaller = round(ratio, digits) >= 1
     return f"{ratio if smaller else 1 / ratio:.{digits}f} x {'smaller' if smaller else 'larger'}"

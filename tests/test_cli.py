@@ -469,7 +469,7 @@ def test_commands_of_the_readme(run):
 def test_a_palette_needs_a_file_of_its_own(run, scene_tif):
     done = run("fit", scene_tif, "-k", 4)
     assert done.exit_code == 2
-    assert f"kmdask fit {scene_tif} OUT.json" in done.stderr
+    assert f"kmdask fit {scene_tif} OUT.json -k K" in done.stderr
 
 
 # Names that are none

@@ -186,6 +186,26 @@ def test_nearest_table_of_fewer_bands(bands):
     np.testing.assert_array_equal(table[morton(colors)], brute_nearest(colors, palette))
 
 
+@given(
+    st.integers(0, 1 << 32),
+    st.integers(1, 3),
+    st.integers(1, 400),
+    st.sampled_from([0.0, 30.0]),
+    st.sampled_from([0, 200, 250]),
+)
+def test_nearest_of_codes_equals_brute_force(seed, bands, k, penalty, low):
+    rng = np.random.default_rng(seed)
+    palette = rng.integers(low, 256, (k, bands), dtype=np.uint8)  # full of ties where it is narrow
+    penalties = np.round(rng.random(k) * penalty)
+    colors = np.unique(rng.integers(low // 2, 256, (300, bands), dtype=np.uint8), axis=0)
+    codes = np.sort(morton(colors))
+    indices = np.empty(len(codes), np.uint16)
+    by_code.nearest_of_codes(frozen(codes), frozen(palette), frozen(penalties**2), indices)
+    values = kernels.decode_codes(codes, bands).astype(int)
+    squared = ((values[:, None] - palette.astype(int)) ** 2).sum(axis=2) + penalties**2
+    np.testing.assert_array_equal(indices, squared.argmin(axis=1))
+
+
 @given(arrays(np.uint8, (3, 5, 3)), arrays(np.uint8, (3, 5), elements=st.sampled_from([0, 1, 255])))
 def test_look_up(pixels, mask):
     table = (np.arange(1 << 24, dtype=np.uint32) * np.uint32(2654435761) >> np.uint32(24)).astype(

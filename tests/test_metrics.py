@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kmdask import Metrics, Palette, count_colors, decode, encode, measure
+from kmdask.errors import ParameterError
 from kmdask.fitting import colors
 from kmdask.fitting.space import LinearSpace
 from kmdask.metrics import metrics_of, pixel_errors
@@ -113,6 +114,28 @@ def test_errors_are_those_of_the_bands_wherever_the_nearest_was_looked_for(scene
     values, entries = pixels.reshape(-1, 3).astype(float), palette.colors.astype(float)
     labels = (((values[:, None] - entries) * space.scale) ** 2).sum(axis=2).argmin(axis=1)
     assert measured.mse == pytest.approx(((values - entries[labels]) ** 2).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("space", [None, LinearSpace((1.0, 1.0, 1.0))], ids=["table", "search"])
+@pytest.mark.parametrize("k", [2, 300])
+def test_errors_of_penalised_entries(scene, k, space):
+    pixels = scene(40, 50)
+    rng = np.random.default_rng(k)
+    colors = np.unique(rng.permutation(pixels.reshape(-1, 3))[:k], axis=0)
+    penalties = np.round(rng.random(len(colors)) * 30) ** 2
+    palette = Palette(colors, penalties)
+    measured = measure(count_colors(da.from_array(pixels)), palette, space=space)
+    values, entries = pixels.reshape(-1, 3).astype(float), colors.astype(float)
+    labels = (((values[:, None] - entries) ** 2).sum(axis=2) + penalties).argmin(axis=1)
+    assert measured.mse == pytest.approx(((values - entries[labels]) ** 2).mean(), rel=1e-12)
+    shares = np.bincount(labels, minlength=len(colors)) / len(labels)
+    np.testing.assert_array_equal(measured.shares, shares)
+
+
+def test_a_palette_of_other_bands_measures_nothing(scene):
+    colors = count_colors(da.from_array(scene(4, 5)))
+    with pytest.raises(ParameterError, match="the colours have 3 bands, the palette has 2"):
+        measure(colors, Palette(np.zeros((1, 2), np.uint8)))
 
 
 @pytest.mark.parametrize("peak", [0.0, 65535.0])

@@ -118,7 +118,7 @@ def test_a_span_for_each_stage(ordinary):
     stages = stages_of(run)
     assert set(stages) == {"count", "fit", "write"}
     assert stages["count"] >= {"count", "merge", "colors"}
-    assert stages["fit"] >= {"bin", "seed", "seed", "summarise", "lloyd"}
+    assert stages["fit"] >= {"bin", "seed", "summarise", "lloyd"}
     assert stages["write"] >= {"encode", "halve", "halve-mask", "write-zarr", "write-tiles"}
     assert not any("getitem" in name for name in stages["write"])
     shared = {group.prefix.name for group in run.groups}
@@ -192,7 +192,7 @@ def test_two_runs_in_threads_do_not_mix(tmp_path, cluster, client, source):
     "names",
     [
         ("read", "count"),
-        ("seed", "seed", "lloyd", "lloyd-step", "lloyd-merge"),
+        ("bin", "seed", "lloyd", "lloyd-step", "lloyd-merge"),
         ("read", "refine"),
         ("read", "encode", "halve", "halve-mask", "write-zarr", "write-tiles"),
     ],

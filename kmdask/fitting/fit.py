@@ -144,8 +144,7 @@ def fit_centers(
         values, counts = dask.compute(colors.colors[:, 0], colors.counts)
         return _grey_levels(values.astype(np.int64), counts, k, fixed)
     # What KMeans(k, init=start, tol=TOL) does, without the seconds that importing dask_ml takes.
-    dtype, weights = features.dtype, colors.counts.astype(np.float64)
-    features, weights = dask.persist(features, weights)
+    features, weights = dask.persist(features, colors.counts.astype(np.float64))
     blocks = Blocks(features, weights)
     summary = blocks.summarised()
     held = fixed if space is None else space.project(fixed)
@@ -158,7 +157,7 @@ def fit_centers(
         start = grown_start(features, colors.counts, colors.codes, start, k=k, seed=seed)
     shift = TOL * summary.compute().variance
     centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=shift, held=len(held))
-    free = _in_bands(centers.astype(dtype), colors, space, len(held))
+    free = _in_bands(centers, colors, space, len(held))
     return np.concatenate([fixed, free])
 
 

@@ -39,10 +39,13 @@ FINE = 1 << 18
 """Cells at most for the run that goes on from the best start."""
 
 STARTS = 32
-"""Runs of which the best is taken."""
+"""Runs of which the best is taken; twice as many where there is a first look."""
 
 FINALISTS = 12
-"""Runs that go on from the first look: with half as many the best is lost now and then."""
+"""Runs at most that go on from the first look: with half as many the best is lost now and then."""
+
+SAME = 1e-4
+"""Share of the inertia by which two runs differ at least: else both have found the same."""
 
 TASKS = 8
 """Into how many the runs go at most: handing one out takes longer than a run on few colours."""
@@ -165,11 +168,11 @@ def best_start(
         taken, runs = runs, block_names("seed", (token, i), min(number, TASKS))
         for j, name in enumerate(runs):
             own = list(range(j, number, len(runs)))
-            before = (_go_on, taken, own) if taken else (_begin, k, [[seed, i] for i in own])
+            before = (_go_on, taken, own) if taken else (_begin, k, [[seed, n] for n in own])
             graph[name] = (*before, cells[i], tol, held)
     (last,) = runs
-    layers = HighLevelGraph.from_collections(last, graph, dependencies=columns)
-    ((best,),) = dask.compute(Delayed(last, layers, layer=last))
+    layers = HighLevelGraph.from_collections(last[0], graph, dependencies=columns)
+    ((best,),) = dask.compute(Delayed(last, layers, layer=last[0]))
     centers: npt.NDArray[np.float64] = best.centers
     return centers
 
@@ -257,9 +260,16 @@ def _begin(
 def _go_on(
     runs: list[list[Run]], ranks: list[int], cells: Cells, tol: float, held: npt.NDArray[np.float64]
 ) -> list[Run]:
-    """Go on with those of a round that come at some ranks, on the cells of the next."""
-    best = sorted(chain(*runs), key=_inertia)
-    return [_run(cells, best[rank].centers, tol, held) for rank in ranks]
+    """Go on with those of a round that come at some ranks, on the cells of the next.
+
+    Of a few clusters most runs find the same; it is taken once.
+    """
+    different: list[Run] = []
+    for run in sorted(chain(*runs), key=_inertia):
+        if not different or run.inertia > different[-1].inertia * (1 + SAME):
+            different.append(run)
+    going = (different[rank] for rank in ranks if rank < len(different))
+    return [_run(cells, run.centers, tol, held) for run in going]
 
 
 def _run(

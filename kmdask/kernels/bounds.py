@@ -255,6 +255,8 @@ def descend(
 ) -> tuple[int, float, bool]:
     """Take steps, and move the centres to the means of their rows, until they rest.
 
+    As `kmdask.fitting.lloyd.iterate` does, but for the rounding of how far they have moved.
+
     Parameters
     ----------
     X, weights, memory

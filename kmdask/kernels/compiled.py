@@ -6,6 +6,9 @@ copy arrays in loops (a slice that is assigned brings three seconds of code for 
 shapes disagree) and leave sorting to NumPy. Divisions are IEEE's (``error_model``): a check for
 zero keeps loops from being vectorised, those of OKLab six times as slow. There is no ``fastmath``:
 every machine gives the same bits.
+
+Numba's cache knows a kernel by the file it stands in: when something changes here, or in a kernel
+of another file, empty ``__pycache__``.
 """
 
 from __future__ import annotations
