@@ -50,8 +50,8 @@ def fit(
     # As one argument: of two, click would say of a lone path that SRC is missing, not OUT.
     *sources, out = paths
     if not sources:
-        told = f"kmdask fit {shlex.quote(out)} OUT.json -k K"
-        raise click.UsageError(f"the palette needs a file of its own, last: {told}")
+        usage = f"kmdask fit {shlex.quote(out)} OUT.json -k K"
+        raise click.UsageError(f"the palette needs a file of its own, last: {usage}")
     told = set_up(quiet=quiet, verbose=verbose)
     where = {name: options.pop(name) for name in CONNECTING}
     with plain_errors():
