@@ -85,7 +85,7 @@ def read(place: Place) -> SavedPalette:
         if kind is not None:
             content = storage.read_start(place, color_files.MOST + 1)
     except OSError as error:
-        msg = f"there is no palette at {str(place)!r}: {error}; give {KNOWN}"
+        msg = f"there is no palette at {str(place)!r}: {error.strerror or error}; give {KNOWN}"
         raise PaletteError(msg) from error
     if own:
         return SavedPalette.from_json(content, str(place))

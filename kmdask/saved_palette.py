@@ -130,11 +130,13 @@ class SavedPalette:
         if self.plain and len(raster.bands) == 1 and (self.rgb == self.rgb[:, :1]).all():
             return self._grey().fitted(raster)
         dtype = self.palette.colors.dtype
-        if len(raster.bands) != len(self.bands) or raster.pixels.dtype != dtype:
+        others = len(raster.bands) != len(self.bands)
+        if others or raster.pixels.dtype != dtype:
+            choose = "choose bands (bands=, --bands), or " if others else ""
             msg = (
-                f"the palette has {several(len(self.bands), 'band')} of {dtype}, "
-                f"{raster.source!r} has {len(raster.bands)} of {raster.pixels.dtype}: they must "
-                "agree; choose bands (bands=, --bands), or fit another palette"
+                f"the palette has {several(len(self.bands), 'band')} of {dtype}, of "
+                f"{raster.source!r} are taken {len(raster.bands)} of {raster.pixels.dtype}: they "
+                f"must agree; {choose}fit a palette to images of this kind"
             )
             raise ParameterError(msg)
         # The same bands may have other numbers in another file.
