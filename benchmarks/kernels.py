@@ -22,7 +22,18 @@ from timing import in_turn, save
 from kmdask.display import Colormap
 from kmdask.fitting import plus_plus as seeding
 from kmdask.fitting.cells import Grid, Units
-from kmdask.kernels import bins, bounds, cells, colors, errors, memory, nearest, plus_plus, tiles
+from kmdask.kernels import (
+    bins,
+    bounds,
+    cells,
+    colors,
+    descent,
+    errors,
+    memory,
+    nearest,
+    plus_plus,
+    tiles,
+)
 from kmdask.kernels import lloyd as steps
 from kmdask.kernels import table as tables
 from kmdask.kernels.oklab import from_oklab, to_oklab
@@ -42,6 +53,7 @@ if TYPE_CHECKING:
 NO_PROJECT = np.empty((0, 0))
 COLORS = 1 << 24
 SEEDED = 1 << 15
+STEPS = 8
 """Rows that k-means++ starts on: as many as there are cells in `kmdask.fitting.seeding`."""
 
 FINE_BITS = 6
@@ -145,6 +157,8 @@ def of_fits(block: Block) -> list[Kernel]:
     n = 1 + int(bins.differences(codes)[FINE_BITS + 1 :].sum())
     joined = np.empty(n, np.uint32), np.zeros((n, 3)), np.zeros(n)
     uniforms = np.random.default_rng(0).random((block.k, seeding.n_trials(block.k)))
+    palette, free = frozen(block.palette), frozen(np.zeros(len(block.palette)))
+    labels = np.empty(len(codes), np.uint16)
     return [
         Kernel(
             "lloyd_step", lambda: steps.lloyd_step(rows, weights, centers), len(rows), "colours"
@@ -158,9 +172,31 @@ def of_fits(block: Block) -> list[Kernel]:
         ),
         Kernel("nearest", lambda: steps.nearest(rows, centers), len(rows), "colours"),
         Kernel(
+            "nearest_of_codes",
+            lambda: tables.nearest_of_codes(codes, palette, free, labels),
+            len(codes),
+            "colours",
+        ),
+        Kernel("descend", _descent(few, masses, centers), STEPS * len(few), "colours"),
+        Kernel(
             "plus_plus", lambda: plus_plus.plus_plus(few, masses, uniforms), len(few), "colours"
         ),
     ]
+
+
+def _descent(
+    rows: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    centers: npt.NDArray[np.float64],
+) -> Callable[[], None]:
+    """The first steps of k-means that remember, in one go."""
+    past = np.empty((STEPS, *centers.shape))
+
+    def descend() -> None:
+        known = memory.forgetful(rows, len(centers))
+        descent.descend(rows, weights, centers.copy(), past, known, 0, STEPS, -1.0, 0)
+
+    return descend
 
 
 def _walk(

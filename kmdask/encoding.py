@@ -117,7 +117,8 @@ def encode(
         limit *= spacing(palette, space)
         pixels, mask = _joined(pixels, mask)
     dtype = index_dtype(len(palette) + (mask is not None))
-    table = countable(pixels) and has_table(palette, space)
+    table = countable(pixels) and palette.colors.dtype == np.uint8
+    table = table and not isinstance(space, LinearSpace)
     # Not map_blocks: to drop the axis of bands it would copy every block.
     indices: da.Array = da.blockwise(
         _look_up if table else _search,
@@ -226,11 +227,6 @@ def _look_up(
     if limit:
         smooth_block(block, indices, palette, space, limit)
     return indices
-
-
-def has_table(palette: Palette, space: Space | None) -> bool:
-    """Whether entries of colours of up to three bands of 8 bits are looked up in a table."""
-    return palette.colors.dtype == np.uint8 and not isinstance(space, LinearSpace)
 
 
 def entries_of_codes(codes: npt.NDArray[np.uint32], palette: Palette) -> npt.NDArray[np.uint16]:

@@ -16,7 +16,7 @@ import dask
 import numpy as np
 from scipy.special import entr
 
-from kmdask.encoding import entries_of_codes, has_table
+from kmdask.encoding import entries_of_codes
 from kmdask.errors import ParameterError
 from kmdask.fitting.search import nearest_rows
 from kmdask.graphs import over_chunks
@@ -154,7 +154,8 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
     if space is not None:
         space.check(colors.bands, colors.dtype)
     rows, counts, codes = colors.parts
-    parts = [rows, counts, codes if colors.exact else None]
+    plain = colors.exact and space is None and palette.colors.dtype == np.uint8
+    parts = [rows, counts, codes if plain else None]
     errors, _ = over_chunks("measure", _color_errors, merged, parts, palette, space)
     return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
 
@@ -241,10 +242,10 @@ def _color_errors(
     space: Space | None,
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
-    if codes is not None and space is None and has_table(palette, None):
-        labels = entries_of_codes(codes, palette)
-    else:
+    if codes is None:
         labels = nearest_rows(colors, entries, space, palette.penalties)
+    else:
+        labels = entries_of_codes(codes, palette)
     pixels = np.bincount(labels, counts, len(palette))
     seen = seen_in_colors(colors, palette.colors, labels, counts)
     sums, largest = np.empty(palette.bands), np.empty(palette.bands)

@@ -29,7 +29,7 @@ def several(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def times_smaller(ratio: float, digits: int = 1) -> str:
+def times_smaller(ratio: float, digits: int = 1, sign: str = "x") -> str:
     """How many times smaller something is, or larger.
 
     Examples
@@ -38,4 +38,5 @@ def times_smaller(ratio: float, digits: int = 1) -> str:
     ('15.7 x smaller', '1.25 x larger')
     """
     smaller = round(ratio, digits) >= 1
-    return f"{ratio if smaller else 1 / ratio:.{digits}f} x {'smaller' if smaller else 'larger'}"
+    times = ratio if smaller else 1 / ratio
+    return f"{times:.{digits}f} {sign} {'smaller' if smaller else 'larger'}"

@@ -138,6 +138,20 @@ def test_steps_in_one_go_are_those_of_one_by_one(seed, max_iter, max_shift, held
     np.testing.assert_array_equal(centers, expected)
 
 
+@pytest.mark.parametrize("before", [1, 2, lloyd._REMEMBERED + 1])
+def test_steps_in_one_go_after_others(before):
+    X, weights = colors(2_000)
+    start = X[:: len(X) // 9].astype(np.float64)
+    steps = Steps(X, weights, len(start))
+    for number in range(before):
+        steps(start + 0.3 * number)
+    limits = {"max_iter": 50, "max_shift": 0.0}
+    centers, n_iter = steps.iterate(None, start, **limits)
+    expected, taken = Steps(X, weights, len(start)).iterate(None, start, **limits)
+    assert n_iter == taken > 1
+    np.testing.assert_array_equal(centers, expected)
+
+
 def test_most_rows_are_not_looked_at_again():
     X, weights = colors(50_000)
     start = X[:: len(X) // 9] + np.linspace(0, 0.5, 3)  # nothing is as near to two of them

@@ -5,7 +5,6 @@ It therefore imports neither dask_ml nor scikit-learn, which would cost a worker
 
 from __future__ import annotations
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from kmdask.fitting.moments import Farthest, Floats, Moments, Rows, Sums
 from kmdask.kernels import bounds
 from kmdask.kernels import lloyd as kernels
+from kmdask.kernels.descent import descend
 from kmdask.kernels.memory import Memory, forgetful
 from kmdask.kernels.views import frozen
 
@@ -82,16 +82,18 @@ class Steps:
         self._parts = list(zip(rows, shares * (len(rows) // len(shares)), strict=True))
         self._memories = [forgetful(part, k) for part in rows]
         fits = _REMEMBERED_VALUES // (k * X.shape[1])
-        self._remembered = max(2, min(_REMEMBERED, fits))
-        self._centers: deque[Floats] = deque(maxlen=self._remembered)
+        # Where the centres were in the last steps, each at its number modulo how many there are.
+        self._past = np.empty((max(2, min(_REMEMBERED, fits)), k, X.shape[1]))
         self._taken = 0
         self._threads = min(threads, len(rows))
 
     def __call__(self, centers: Floats) -> Sums:
         """Assign rows to their nearest centres and sum up, as `step` does."""
         centers = np.array(centers, np.float64, order="C")
-        self._centers.append(centers)
-        ways = np.linalg.norm(centers - np.stack(self._centers), axis=2)
+        size = len(self._past)
+        self._past[self._taken % size] = centers
+        known = np.arange(max(0, self._taken + 1 - size), self._taken + 1) % size
+        ways = np.linalg.norm(centers - self._past[known], axis=2)
 
         def resettle(part: tuple[Rows, Floats], memory: Memory) -> None:
             bounds.resettle(*part, centers, ways, self._taken, memory)
@@ -117,7 +119,7 @@ class Steps:
         max_shift: float,
         held: int = 0,
     ) -> tuple[Floats, int]:
-        """Repeat steps until the centres rest, before any other step; see `iterate`.
+        """Repeat steps until the centres rest; see `iterate`.
 
         Of one part only what is done about empty clusters is Python's: of few rows everything
         between the kernels would take as long as they do.
@@ -128,17 +130,17 @@ class Steps:
             )
         ((X, masses),), (memory,) = self._parts, self._memories
         centers = np.array(centers, np.float64, order="C")
-        past = np.empty((self._remembered, *centers.shape))
-        shift = np.inf
-        while self._taken < max_iter and shift > max_shift:
-            self._taken, shift, stuck = bounds.descend(
-                X, masses, centers, past, memory, self._taken, max_iter, max_shift, held
+        first, shift = self._taken, np.inf
+        stop = first + max_iter
+        while self._taken < stop and shift > max_shift:
+            self._taken, shift, stuck = descend(
+                X, masses, centers, self._past, memory, self._taken, stop, max_shift, held
             )
             if stuck:
                 moved = updated_centers(self._sums(), centers, farthest, held)
                 shift = float(((moved - centers) ** 2).sum())
                 centers, self._taken = moved, self._taken + 1
-        return centers, self._taken
+        return centers, self._taken - first
 
 
 def farthest_rows(X: Rows, weights: Floats, centers: Floats, count: int) -> Farthest:

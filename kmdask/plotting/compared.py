@@ -16,7 +16,7 @@ from kmdask.plotting.panels import (
     fitted,
 )
 from kmdask.plotting.sheets import INK, Sheet, number
-from kmdask.units import several, size_told
+from kmdask.units import several, size_told, times_smaller
 
 if TYPE_CHECKING:
     from kmdask.image import CompressedImage
@@ -111,9 +111,7 @@ def _write_head(sheet: Sheet, image: CompressedImage) -> None:
 def _titles(image: CompressedImage, look: Look) -> list[tuple[str, str]]:
     report = image.report
     quality = "exact" if math.isinf(report.psnr) else f"PSNR {report.psnr:.2f} dB"
-    ratio = report.ratio_raw
-    times = f"{number(ratio)} × smaller" if ratio >= 1 else f"{number(1 / ratio)} × larger"
-    detail = f"{quality}, {times} than raw"
+    detail = f"{quality}, {times_smaller(report.ratio_raw, sign='×')} than raw"
     compressed = (f"k = {report.k_used:,}", detail)
     if look.original is None:
         return [compressed]
