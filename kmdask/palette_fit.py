@@ -79,7 +79,7 @@ def fit(
     k : int
         Number of colours, from 1 to 65,536.
     out : str or path-like, optional
-        The file to write it to, a path or a URL. By default it is not written.
+        The file to write it to, a path or a URL, ending in ``.json``. By default it is not written.
     fixed, seed, bands, nodata, scale, pca, space, refine, display, stretch : optional
         As for `kmdask.compress`.
     window : sequence of int or rasterio.windows.Window, optional
@@ -127,6 +127,7 @@ def fit(
     paths = list(path) if isinstance(path, list | tuple) else [path]
     target = None if out is None else places.output_place(out)
     if target is not None:
+        _check_name(target)
         with writing(target):
             publish.check_free(target, FILE, overwrite=overwrite)
         check_writable(target)
@@ -260,6 +261,14 @@ def check_alike(rasters: Sequence[Raster]) -> None:
                 "of the same bands; choose them by bands= (--bands), or fit a palette for each"
             )
             raise ParameterError(msg)
+
+
+def _check_name(target: Place) -> None:
+    """Raise a `ParameterError` unless a name is one of a palette: it may be that of an image."""
+    if target.suffix.lower() != ".json":
+        raise ParameterError(
+            f"a palette is written as JSON, to a file whose name ends in .json; got {str(target)!r}"
+        )
 
 
 @contextmanager

@@ -134,6 +134,11 @@ class Sweep:
         """
         return self.points[knee_of([(point.entries, point.psnr) for point in self.points])]
 
+    @property
+    def bends(self) -> bool:
+        """Whether the curve goes on beyond its knee; else it has none, and `knee` is its end."""
+        return self.knee.k != self.points[-1].k
+
     def sample_psnr(self, point: Point) -> float | None:
         """PSNR in dB of a point on the sampled chunks alone; None if nobody measured it."""
         return None if point.sample_mse is None else psnr_of(point.sample_mse, self.peak)

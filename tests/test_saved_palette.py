@@ -185,10 +185,19 @@ def test_an_image_is_not_replaced(tmp_path, write_raster, scene):
     before = two.read_bytes()
     done = CliRunner().invoke(main, ["fit", str(one), str(two), "-k", "2", "--overwrite"])
     assert done.exit_code == 1
-    assert "b.tif' is no palette that kmdask saved and is not overwritten" in done.stderr
+    assert "to a file whose name ends in .json; got" in done.stderr
+    assert "b.tif'" in done.stderr
     with pytest.raises(OutputExistsError, match="is no palette"):
         saved().write(two, overwrite=True)
     assert two.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["both", "both.tif", "json", "memory://palettes/both.png"])
+def test_the_name_of_a_palette_says_what_it_is(tmp_path, monkeypatch, scene, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=r"name ends in \.json; got '.*" + name[-4:]):
+        kmdask.fit(scene(4, 5), 2, name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_in_an_object_store():

@@ -11,6 +11,7 @@ import zarr
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+import kmdask
 from kmdask import SourceError, SourceNotFoundError
 from kmdask.reading.sources import RasterioSource, ZarrSource, find_source
 
@@ -56,6 +57,13 @@ def test_directories_that_are_no_zarr_array(tmp_path, made):
         (path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "array"}')
     with pytest.raises(SourceError, match=r"folder.*(no zarr array|no arrays)"):
         find_source(str(path))
+
+
+def test_a_bundle_is_no_source(tmp_path, client):
+    bundle = kmdask.compress(np.zeros((9, 9), np.uint8), 1, tmp_path / "a.kmdask", client=client)
+    with pytest.raises(SourceError, match="a compressed image, not a source; `kmdask decompress`"):
+        find_source(str(bundle.path))
+    assert find_source(f"{bundle.path}/image.zarr::indices").shape == (9, 9)
 
 
 @pytest.mark.parametrize("content", [b"", b"these are no pixels\n" * 100, b"II*\0", b"\x89PNG\r\n"])

@@ -5,6 +5,8 @@ import errno
 import io
 import json
 import math
+from contextlib import redirect_stdout
+from dataclasses import replace
 from itertools import pairwise
 
 import dask.array as da
@@ -17,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 import kmdask
 from kmdask.cli import main
+from kmdask.cli_show import show_sweep
 from kmdask.errors import EmptyImageError, OutputExistsError, ParameterError
 from kmdask.rates import Sweep
 from kmdask.stored import projected
@@ -262,7 +265,20 @@ def test_knee(sweep):
     pixels = (colors[rng.integers(16, size=(60, 60))] + rng.integers(-2, 3, (60, 60, 3))).astype(
         "u1"
     )
-    assert sweep(pixels, (4, 8, 16, 32), sample=0).knee.k == 16
+    table = sweep(pixels, (4, 8, 16, 32), sample=0)
+    assert table.knee.k == 16
+    assert table.bends
+    assert "the knee of the curve is at k=16" in shown(table)
+    rising = replace(table, points=table.points[:3])
+    assert not rising.bends
+    assert "the curve has no knee up to k=16" in shown(rising)
+    assert "one palette alone" in shown(replace(table, points=table.points[:1]))
+
+
+def shown(table):
+    with redirect_stdout(io.StringIO()) as told:
+        show_sweep(table)
+    return told.getvalue()
 
 
 # What is wrong

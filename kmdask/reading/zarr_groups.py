@@ -104,6 +104,8 @@ def find_array(path: str) -> Found:
 
 
 def _opened(path: str, store: str, inner: str) -> zarr.Array[Any] | zarr.Group:
+    from kmdask.writing.store import is_bundle  # which reads zarr by this package
+
     try:
         return zarr.open(zarr_store(place(store)), path=inner or None, mode="r")
     except OPENING_ERRORS as error:
@@ -113,6 +115,12 @@ def _opened(path: str, store: str, inner: str) -> zarr.Array[Any] | zarr.Group:
             if names:
                 msg = f"there is no array {inner!r} in {store!r}; it has {names}"
                 raise SourceNotFoundError(msg) from error
+        if is_bundle(place(store)):
+            msg = (
+                f"{path!r} is a compressed image, not a source; `kmdask decompress` makes one of "
+                "it again, and `kmdask info` says what is in it"
+            )
+            raise SourceError(msg) from error
         msg = (
             f"{path!r} is a directory but no zarr array or group: {error}; give the path of the "
             "array itself, such as group.zarr/array or group.zarr::array"
