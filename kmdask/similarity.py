@@ -238,18 +238,20 @@ def sums_of_windows(
     types = [first.dtype, second.dtype if colors is None else colors.dtype]
     exact = all(each.kind in "ui" and each.itemsize <= 2 for each in types)
     offset: Any = np.float64(0 if exact else scale.middle)
+    zero: Any = np.float64(0)
     if all(each.itemsize == 1 for each in types):
-        # Whole numbers up to 2 * 49 * 255**2, and a float32 holds those up to 2**24.
-        offset = np.float32(0)
+        # Whole numbers up to 2 * (49 * 255)**2.
+        offset, zero = np.int16(0), np.int32(0)
     entries = np.empty((0, 0), offset.dtype)
     if colors is not None:
         entries = np.zeros((colors.shape[1], len(colors) + 1), offset.dtype)
         entries[:, :-1] = colors.T.astype(offset.dtype) - offset
-        valid = None if (second < len(colors)).all() else (second < len(colors)).astype(np.uint8)
+        beyond = second.max(initial=0) >= len(colors)
+        valid = (second < len(colors)).astype(np.uint8) if beyond else None
         second = second[:, :, None]
     windows, totals = 0, np.zeros(first.shape[2], np.int64)
     mask = ALL_VALID if valid is None else valid_or_all(valid)
-    options = offset, *scale.constants, totals
+    options = offset, zero, *scale.constants, totals
     for y, part, other in _parts(first, second, offset.dtype, indices=colors is not None):
         shown = mask[y : y + len(part)]
         windows += add_similarities(part, other, entries, shown, *options, exact=exact)

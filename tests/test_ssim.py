@@ -88,6 +88,17 @@ def test_scikit_image_says_the_same_and_chunks_change_nothing(pictures, monkeypa
     assert set(found) == {found[0]}, "not a bit differs"
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16"])
+def test_sums_hold_the_largest_values_there_are(dtype):
+    ends = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
+    first, second = ends[np.random.default_rng(0).integers(2, size=(2, 30, 40, 1))]
+    first[:10, :10], second[20:, 20:] = ends[1], ends[1]
+    first[20:, :10] = second[20:, :10] = ends[1]
+    peak = float(np.ptp(ends.astype(np.float64)))
+    found = mean(first, second, Scale(peak, float(ends[0])))
+    assert found == pytest.approx(windows(first, second, peak), abs=1e-9)
+
+
 def test_more_columns_than_are_worked_on_at_once(scene):
     first = scene(10, COLUMNS + 70, 2)
     second = first & 0xE0

@@ -16,9 +16,9 @@ from kmdask.kernels.compiled import kernel
 from kmdask.kernels.views import image_kernel
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Value: TypeAlias = np.floating[Any]
+Value: TypeAlias = np.number[Any]
 Values: TypeAlias = npt.NDArray[Value]
-"""Of float32 or float64."""
+"""Of float64; of 8-bit images rows of int16, and sums of int32."""
 Mask: TypeAlias = npt.NDArray[np.uint8]
 """What is valid; of shape (0, 0) if all is."""
 
@@ -47,7 +47,8 @@ def add_similarities(
     second: npt.NDArray[np.generic],
     entries: npt.NDArray[np.generic],
     valid: Mask,
-    offset: np.float32 | np.float64,
+    offset: np.int16 | np.float64,
+    zero: Value,
     c1: float,
     c2: float,
     totals: npt.NDArray[np.int64],
@@ -67,15 +68,17 @@ def add_similarities(
     valid : uint8 array of shape (y, x) or (0, 0)
         0 where a pixel is invalid: windows with such are left out. An empty array means that all
         are valid.
-    offset : float32 or float64
+    offset : int16 or float64
         What variances are taken about, a value amid those of the images, lest small ones be lost
-        in large values. Of the type that sums are made in.
+        in large values. Of a type that holds the values less the offset; int16 is for 8 bits.
+    zero : int32 or float64
+        A zero of the type that sums over windows, and these times ``WINDOW``, are made in.
     c1, c2 : float
         The constants of the definition, times ``WINDOW**2`` and ``WINDOW * (WINDOW - 1)``.
     totals : int64 array of shape (band,)
         Is added to, in units of ``2**-GRAIN``.
     exact : bool
-        Whether that type holds sums of squares over windows exactly. Then they are carried on from
+        Whether the latter holds sums of squares over windows exactly. Then they are carried on from
         row to row; otherwise added up afresh, so that no error of rounding goes on.
 
     Returns
@@ -88,7 +91,7 @@ def add_similarities(
     masked = valid.size > 0
     # Of both images and of what is valid, and one row more, which is the next to be left.
     rows = np.full((3, SIDE + 1, COLUMNS), offset)
-    columns = np.full((SUMS, COLUMNS), offset)
+    columns = np.full((SUMS, COLUMNS), zero)
     similar = np.empty(COLUMNS)
     shift = WINDOW * np.float64(offset)
     windows = 0
@@ -116,8 +119,8 @@ def add_similarities(
                     for x in range(n):
                         # Not times 0: what is invalid may be no number.
                         seen[x] = type(offset)(there[x] != 0)
-                        a[x] = a[x] if there[x] else type(offset)(0)
-                        b[x] = b[x] if there[x] else type(offset)(0)
+                        a[x] = a[x] if there[x] else 0
+                        b[x] = b[x] if there[x] else 0
                 if exact:
                     _carry_columns(rows, columns, y, n, valid)
                 else:
@@ -215,7 +218,7 @@ def _add_windows(
 
 @kernel
 def _along(sums: Values, x: int) -> Value:
-    total: Value = (
+    total: Value = type(sums[0])(
         sums[x] + sums[x + 1] + sums[x + 2] + sums[x + 3]
         + sums[x + 4] + sums[x + 5] + sums[x + 6]
     )  # fmt: skip
@@ -226,14 +229,15 @@ def _along(sums: Values, x: int) -> Value:
 def _similarity(
     first: Value, second: Value, squared: Value, mixed: Value, shift: float, c1: float, c2: float
 ) -> float:
-    a: float = np.float64(first)
-    b: float = np.float64(second)
-    covariance = WINDOW * np.float64(mixed) - a * b
-    variances = WINDOW * np.float64(squared) - (a * a + b * b)
-    # The means are those of the values as they are.
-    a, b = a + shift, b + shift
-    similar: float = (2 * (a * b) + c1) * (2 * covariance + c2)
-    similar /= (a * a + b * b + c1) * (variances + c2)
+    # Whole numbers of 32 bits stay such, which is exact, until there are quotients to be made.
+    kind = type(first)
+    product, squares = kind(first * second), kind(first * first + second * second)
+    covariance = kind(WINDOW * mixed - product)
+    variances = kind(WINDOW * squared - squares)
+    # The means are those of the values as they are: (a + s)(b + s) is ab + s(a + b + s).
+    moved = c1 + 2 * shift * (np.float64(kind(first + second)) + shift)
+    similar: float = (2 * np.float64(product) + moved) * (2 * np.float64(covariance) + c2)
+    similar /= (np.float64(squares) + moved) * (np.float64(variances) + c2)
     # Beyond these by rounding alone, or no number, where values are large beside the constants.
     similar = similar if similar > -1 else -1.0
     similar = similar if similar < 1 else 1.0
