@@ -443,10 +443,14 @@ def test_python_of_the_readme(scenes):
     body = "".join(f"    {line}\n" if line else "\n" for line in blocks.splitlines())
     program = scenes.with_name("program.py")
     program.write_text(f'if __name__ == "__main__":\n{body}', encoding="utf-8")
-    # rioxarray multiplies transforms as affine 3 would have it no more, and the port of dashboards
-    # may be that of another test.
-    ignored = "PendingDeprecationWarning", "UserWarning:distributed.node"
-    warnings = [word for each in ignored for word in ("-W", f"ignore::{each}")]
+    # rioxarray multiplies transforms as affine 3 would have it no more, the port of dashboards may
+    # be that of another test, and so may what makes the disk slow.
+    ignored = (
+        ":PendingDeprecationWarning",
+        ":UserWarning:distributed.node",
+        "Creating scratch directories:UserWarning",
+    )
+    warnings = [word for each in ignored for word in ("-W", f"ignore:{each}")]
     done = python("-W", "error", *warnings, program)
     assert done.returncode == 0, done.stderr
     assert (scenes.parent / "scene.kmdask" / "report.json").is_file()
