@@ -100,7 +100,7 @@ def asked_k(options: Options) -> int:
     return cast("int", options.k)
 
 
-def knee_of(points: Sequence[tuple[int, float]]) -> int:
+def bend_of(points: Sequence[tuple[int, float]]) -> int | None:
     """Find the palette beyond which twice the entries gain less than before.
 
     The knee of PSNR over log2 of the entries. Where the colours spread along a line each doubling
@@ -115,16 +115,28 @@ def knee_of(points: Sequence[tuple[int, float]]) -> int:
 
     Returns
     -------
-    int
-        Where it stands in `points`; where there is no knee, the first of the greatest PSNR that
-        counts, as then each doubling before it gains no less than the one before.
+    int or None
+        Where it stands in `points`; None if the curve is nowhere above the line from its first
+        point to its last.
     """
     different: dict[int, int] = {}
     for i, (entries, _) in enumerate(points):
         different.setdefault(entries, i)
-    gained = [min(points[i][1], PLAIN) for i in different.values()]
+    gained = [_counting(points[i][1]) for i in different.values()]
     found = knee([math.log2(entries) for entries in different], gained)
-    return list(different.values())[gained.index(max(gained)) if found is None else found]
+    return None if found is None else list(different.values())[found]
+
+
+def knee_of(points: Sequence[tuple[int, float]]) -> int:
+    """Return what `bend_of` does or, where there is no bend, the first of the greatest PSNR."""
+    found = bend_of(points)
+    gained = [_counting(psnr) for _, psnr in points]
+    return gained.index(max(gained)) if found is None else found
+
+
+def _counting(psnr: float) -> float:
+    """As much of a PSNR as counts."""
+    return min(psnr, PLAIN)
 
 
 def _range(counted: Counted, options: Options) -> tuple[int, int]:

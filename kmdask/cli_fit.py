@@ -40,7 +40,7 @@ def fit(
     verbose: int,
     **options: Any,
 ) -> None:
-    """Fit one palette to the images SRC and write it to the file OUT.
+    """Fit one palette to the images SRC and write it to the file OUT, which ends in .json.
 
     Nothing is compressed; kmdask compress SRC --palette OUT does that, of these images, of regions
     of them or of others of the same bands.

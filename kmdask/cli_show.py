@@ -63,21 +63,16 @@ def show_sweep(table: Sweep) -> None:
     click.echo(f"{table.source}: {width} x {height}, {several(bands, 'band')} of {table.dtype}")
     click.echo(f"{table.colors:,} {kind}")
     _show_points(table.points)
-    click.echo(_knee(table))
+    click.echo(
+        f"the knee of the curve is at k={table.knee.k}"
+        if table.bends
+        else "the curve has no knee: it is nowhere above the line from its first point to its last"
+    )
     if table.entropy_constrained:
         click.echo("entropy-constrained, begun with k, of no more entropy than each of these:")
         _show_points(table.entropy_constrained)
     if table.rivals:
         _show_rivals(table)
-
-
-def _knee(table: Sweep) -> str:
-    if table.bends:
-        return f"the knee of the curve is at k={table.knee.k}"
-    if len(table.points) == 1:
-        return "one palette alone makes no curve, which could have a knee"
-    last = table.knee.k
-    return f"the curve has no knee up to k={last}: twice the colours gain no less than before"
 
 
 def _show_points(points: Sequence[Point]) -> None:

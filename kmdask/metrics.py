@@ -54,7 +54,7 @@ class Metrics:
     """The share of the valid pixels that has each palette entry, in order."""
 
     peak: float = 255.0
-    """What `psnr` takes for the signal: 255 of 8-bit pixels, else the range of the valid ones."""
+    """What `psnr` takes for the signal: 255 of uint8, else the range of the valid pixels."""
 
     pixels: int = field(default=0, compare=False, repr=False)
     """How many valid pixels there are."""

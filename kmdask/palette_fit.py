@@ -265,7 +265,7 @@ def check_alike(rasters: Sequence[Raster]) -> None:
 
 def _check_name(target: Place) -> None:
     """Raise a `ParameterError` unless a name is one of a palette: it may be that of an image."""
-    if target.suffix.lower() != ".json":
+    if not target.name.lower().endswith(".json"):
         raise ParameterError(
             f"a palette is written as JSON, to a file whose name ends in .json; got {str(target)!r}"
         )

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kmdask import places, storage
-from kmdask.choosing import knee_of
+from kmdask.choosing import bend_of, knee_of
 from kmdask.errors import writing
 from kmdask.free import check_files
 from kmdask.metrics import psnr_of
@@ -101,7 +101,7 @@ class Sweep:
     """Whether `colors` are the different colours, and errors and entropies therefore exact."""
 
     peak: float
-    """What the PSNR takes for the signal: 255 of 8-bit pixels, else the range of the valid ones."""
+    """What the PSNR takes for the signal: 255 of uint8, else the range of the valid pixels."""
 
     seed: int
     """Seed of the fits."""
@@ -130,14 +130,22 @@ class Sweep:
     def knee(self) -> Point:
         """The point beyond which twice the entries gain less PSNR: ``k="auto"`` of the default ks.
 
-        See `kmdask.choosing.knee_of`.
+        Where the curve has none, `bends` is False, and this is the first point of the greatest
+        PSNR. See `kmdask.choosing.bend_of`.
         """
-        return self.points[knee_of([(point.entries, point.psnr) for point in self.points])]
+        return self.points[knee_of(self._curve)]
 
     @property
     def bends(self) -> bool:
-        """Whether the curve goes on beyond its knee; else it has none, and `knee` is its end."""
-        return self.knee.k != self.points[-1].k
+        """Whether the curve has a knee: is anywhere above the line from its beginning to its end.
+
+        Of fewer than three different numbers of entries it never is.
+        """
+        return bend_of(self._curve) is not None
+
+    @property
+    def _curve(self) -> list[tuple[int, float]]:
+        return [(point.entries, point.psnr) for point in self.points]
 
     def sample_psnr(self, point: Point) -> float | None:
         """PSNR in dB of a point on the sampled chunks alone; None if nobody measured it."""

@@ -68,7 +68,8 @@ class Report:
     """Mean squared error over valid pixels and bands, in squared units of the image."""
 
     peak: float
-    """What `psnr` takes for the signal: 255 of 8-bit pixels, else the range of the valid ones."""
+    """What `psnr` takes for the signal: 255 of uint8, else the range of the valid pixels, with a
+    palette that was there already of those it was fitted to."""
 
     psnr: float
     """Peak signal-to-noise ratio in dB over valid pixels; infinite where the image is exact."""

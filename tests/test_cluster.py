@@ -4,8 +4,10 @@ import copy
 import http.client
 import json
 import shutil
+import subprocess
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
 import dask
@@ -18,6 +20,7 @@ from distributed.client import _get_global_client, _global_clients
 from distributed.utils import key_split
 
 import kmdask
+from kmdask.connecting.dashboards import OnDemand
 
 pytestmark = pytest.mark.cluster
 
@@ -210,21 +213,47 @@ def test_its_own_cluster_is_closed_after_an_error(tmp_path, scene, write_raster)
     assert listening() <= before
 
 
+def asked(host, port, path):
+    """The status of an answer, and whether it is a page of bokeh's."""
+    with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, b"bokeh" in response.read().lower()
+
+
 def test_the_dashboard_answers(tmp_path, source):
     answers = []
 
     def look(spy):
         link = urlsplit(spy.dashboard)
-        connection = http.client.HTTPConnection(link.hostname, link.port, timeout=30)
-        connection.request("GET", link.path)
-        response = connection.getresponse()
-        answers.append((response.status, b"bokeh" in response.read().lower()))
-        connection.close()
+        answers.append(asked(link.hostname, link.port, link.path))
 
     spy = Spy(look)
     kmdask.compress(source, 2, tmp_path / "out.kmdask", progress=spy)
     assert spy.dashboard.startswith("http://127.0.0.1:")
     assert answers == [(200, True)] * 9
+
+
+def test_dashboards_come_with_the_first_look():
+    with kmdask.Local(threads=1).started() as cluster:
+        for node in (cluster.scheduler, *cluster.workers.values()):
+            (there,) = node.http_application.applications
+            assert isinstance(there, OnDemand)
+            port = node.http_server.port
+            assert asked("127.0.0.1", port, "/health") == (200, False)
+            assert node.http_application.applications == [there], "nobody has looked"
+            assert asked("127.0.0.1", port, "/absent") == (404, False)
+            assert asked("127.0.0.1", port, "/status") == (200, True)
+            assert there not in node.http_application.applications
+
+
+def test_nobody_waits_for_bokeh_who_does_not_look(tmp_path):
+    code = (
+        "import kmdask, numpy as np, sys\n"
+        "kmdask.compress(np.zeros((9, 9), np.uint8), 1, 'a.kmdask')\n"
+        "sys.exit('bokeh' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
 
 
 def test_two_runs_side_by_side(tmp_path, source):

@@ -193,11 +193,15 @@ def test_an_image_is_not_replaced(tmp_path, write_raster, scene):
 
 
 @pytest.mark.parametrize("name", ["both", "both.tif", "json", "memory://palettes/both.png"])
-def test_the_name_of_a_palette_says_what_it_is(tmp_path, monkeypatch, scene, name):
-    monkeypatch.chdir(tmp_path)
+def test_the_name_of_a_palette_says_what_it_is(tmp_path, scene, name):
     with pytest.raises(ParameterError, match=r"name ends in \.json; got '.*" + name[-4:]):
         kmdask.fit(scene(4, 5), 2, name)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_ending_may_be_in_capitals(scene, client):
+    kmdask.fit(scene(4, 5) & 0xC0, 2, "BOTH.JSON", client=client)
+    assert len(SavedPalette.read("BOTH.JSON").palette) == 2
 
 
 def test_in_an_object_store():

@@ -92,11 +92,23 @@ def test_scikit_image_says_the_same_and_chunks_change_nothing(pictures, monkeypa
 def test_sums_hold_the_largest_values_there_are(dtype):
     ends = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
     first, second = ends[np.random.default_rng(0).integers(2, size=(2, 30, 40, 1))]
-    first[:10, :10], second[20:, 20:] = ends[1], ends[1]
-    first[20:, :10] = second[20:, :10] = ends[1]
+    largest = ends[np.abs(ends.astype(int)).argmax()]
+    first[:10, :10] = second[20:, 20:] = largest
+    first[20:, :10] = second[20:, :10] = largest
     peak = float(np.ptp(ends.astype(np.float64)))
     found = mean(first, second, Scale(peak, float(ends[0])))
     assert found == pytest.approx(windows(first, second, peak), abs=1e-9)
+
+
+@pytest.mark.parametrize("dtypes", [("uint8", "uint16"), ("int8", "uint8"), ("float32", "uint8")])
+def test_images_of_two_types(dtypes):
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(127, size=(12, 20, 2)).astype(dtype) for dtype in dtypes)
+    if "uint16" in dtypes:
+        second[4:, 7:] += np.uint16(60_000)
+    expected = pytest.approx(windows(first, second, 255.0), abs=1e-9)
+    assert mean(first, second, Scale(255.0)) == expected
+    assert mean(second, first, Scale(255.0)) == expected
 
 
 def test_more_columns_than_are_worked_on_at_once(scene):

@@ -6,7 +6,6 @@ import io
 import json
 import math
 from contextlib import redirect_stdout
-from dataclasses import replace
 from itertools import pairwise
 
 import dask.array as da
@@ -21,7 +20,7 @@ import kmdask
 from kmdask.cli import main
 from kmdask.cli_show import show_sweep
 from kmdask.errors import EmptyImageError, OutputExistsError, ParameterError
-from kmdask.rates import Sweep
+from kmdask.rates import Point, Sweep
 from kmdask.stored import projected
 from kmdask.writing.sampled import sample_windows
 
@@ -269,10 +268,40 @@ def test_knee(sweep):
     assert table.knee.k == 16
     assert table.bends
     assert "the knee of the curve is at k=16" in shown(table)
-    rising = replace(table, points=table.points[:3])
-    assert not rising.bends
-    assert "the curve has no knee up to k=16" in shown(rising)
-    assert "one palette alone" in shown(replace(table, points=table.points[:1]))
+
+
+@pytest.mark.parametrize(
+    ("entries", "psnrs"),
+    [
+        ((4,), (30.0,)),
+        ((2, 4), (10.0, 30.0)),
+        ((3, 3), (math.inf, math.inf)),
+        ((2, 2, 3), (20.0, 20.0, math.inf)),
+        ((2, 3, 3, 3), (20.0, math.inf, math.inf, math.inf)),
+        ((2, 4, 8), (70.0, 80.0, 90.0)),
+        ((2, 4, 8), (10.0, 20.0, 50.0)),
+        ((2, 4, 8, 16, 16), (10.0, 16.0, 22.0, 28.0, 28.0)),
+    ],
+)
+def test_curves_without_a_knee(entries, psnrs):
+    pairs = zip(entries, psnrs, strict=True)
+    points = tuple(Point(2 << i, n, 1.0, psnr, 1.0, 8) for i, (n, psnr) in enumerate(pairs))
+    table = Sweep(
+        source="a.tif",
+        shape=(4, 5, 3),
+        dtype="uint8",
+        valid_pixels=20,
+        colors=16,
+        exact=True,
+        peak=255.0,
+        seed=0,
+        options={},
+        sample_pixels=0,
+        points=points,
+    )
+    assert not table.bends
+    assert "the curve has no knee" in shown(table)
+    assert table.knee in points
 
 
 def shown(table):

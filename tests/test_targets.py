@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kmdask
-from kmdask.choosing import knee_of
+from kmdask.choosing import bend_of, knee_of
 from kmdask.cli import main
 from kmdask.errors import ParameterError
 from kmdask.options import Options
@@ -314,6 +314,8 @@ def test_the_knee_of_a_flat_curve_is_its_beginning():
     assert knee_of([(2, 70.0), (4, 80.0), (8, 90.0)]) == 0
     assert knee_of([(2, 10.0), (4, 20.0), (8, 50.0)]) == 2
     assert knee_of([(2, 30.0), (2, 30.0), (3, 95.0), (3, 95.0)]) == 2
+    assert bend_of([(2, 10.0), (4, 20.0), (8, 50.0)]) is None
+    assert bend_of([(2, 10.0), (2, 10.0), (4, 30.0), (8, 40.0)]) == 2
 
 
 def test_command_line(tmp_path, client, scene, write_raster, monkeypatch):

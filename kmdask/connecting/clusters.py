@@ -97,6 +97,8 @@ class Local:
         """
         from distributed import LocalCluster
 
+        from kmdask.connecting.dashboards import on_demand
+
         port = DASHBOARD_PORT if _is_free(DASHBOARD_PORT) else 0
         # The in-process scheduler names the machine in its link, where the dashboard is not.
         link = {"distributed.dashboard.link": f"http://{LOOPBACK}:{{port}}/status"}
@@ -105,17 +107,26 @@ class Local:
                 cluster = LocalCluster(
                     dashboard_address=f"{LOOPBACK}:{port}",
                     worker_dashboard_address=f"{LOOPBACK}:0",
+                    scheduler_kwargs={"dashboard": False},
                     **self._options(),
                 )
             except (OSError, RuntimeError) as error:
                 msg = f"a cluster cannot be started on this machine as {self}: {error}"
                 raise ClusterError(msg) from error
             with cluster:
+                on_demand(cluster)
                 yield cluster
 
     def _options(self) -> dict[str, Any]:
         if not self.processes:
-            return {"processes": False, "n_workers": 1, "threads_per_worker": self.threads}
+            from kmdask.connecting.dashboards import Worker
+
+            return {
+                "processes": False,
+                "n_workers": 1,
+                "threads_per_worker": self.threads,
+                "worker_class": Worker,
+            }
         return {
             "processes": True,
             "host": LOOPBACK,

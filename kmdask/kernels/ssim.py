@@ -78,7 +78,7 @@ def add_similarities(
     totals : int64 array of shape (band,)
         Is added to, in units of ``2**-GRAIN``.
     exact : bool
-        Whether the latter holds sums of squares over windows exactly. Then they are carried on from
+        Whether the type of `zero` holds sums of squares exactly. Then they are carried on from
         row to row; otherwise added up afresh, so that no error of rounding goes on.
 
     Returns

@@ -104,23 +104,23 @@ def find_array(path: str) -> Found:
 
 
 def _opened(path: str, store: str, inner: str) -> zarr.Array[Any] | zarr.Group:
-    from kmdask.writing.store import is_bundle  # which reads zarr by this package
-
     try:
         return zarr.open(zarr_store(place(store)), path=inner or None, mode="r")
     except OPENING_ERRORS as error:
+        from kmdask.writing.store import is_bundle  # which reads zarr by this package
+
+        if is_bundle(place(store)):
+            msg = (
+                f"{store!r} is a compressed image, not a source; `kmdask decompress` makes one of "
+                f"it again (its indices are {store}/image.zarr::indices)"
+            )
+            raise SourceError(msg) from error
         check_zarr(store)
         if inner and (is_url(store) or Path(store).is_dir()):
             names = _names(store)
             if names:
                 msg = f"there is no array {inner!r} in {store!r}; it has {names}"
                 raise SourceNotFoundError(msg) from error
-        if is_bundle(place(store)):
-            msg = (
-                f"{path!r} is a compressed image, not a source; `kmdask decompress` makes one of "
-                "it again, and `kmdask info` says what is in it"
-            )
-            raise SourceError(msg) from error
         msg = (
             f"{path!r} is a directory but no zarr array or group: {error}; give the path of the "
             "array itself, such as group.zarr/array or group.zarr::array"
