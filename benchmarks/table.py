@@ -59,13 +59,14 @@ def race(result: Result) -> str:
         )
         parts.append(table(heads, [_racer(row) for row in rows]))
     many = min(len(row["runs"]) for row in result["rows"] if "runs" in row)
-    rounds = f"{many} to {result['rounds']}" if many < result["rounds"] else f"{many}"
+    rounds = f"medians of {many} to {result['rounds']} rounds, ratios round by round"
     found = "; ".join(f"{name} {said}" for name, said in result["versions"].items())
     notes = {row["name"]: row["note"] for row in result["rows"] if "note" in row}
     parts += [
         (
-            f"{conditions(result)}; `{result['scene']}`; medians of {rounds} rounds, ratios round "
-            "by round; x kmdask is against zarr and tiles with the same k on the same pixels."
+            f"{conditions(result)}; `{result['scene']}`; "
+            f"{rounds if many < result['rounds'] else rounds_of(result)}; x kmdask is against "
+            "zarr and tiles with the same k on the same pixels."
         ),
         " ".join(f"{name}: {note}." for name, note in notes.items()),
     ]
