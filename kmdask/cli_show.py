@@ -66,7 +66,8 @@ def show_sweep(table: Sweep) -> None:
     click.echo(
         f"the knee of the curve is at k={table.knee.k}"
         if table.bends
-        else "the curve has no knee: it is nowhere above the line from its first point to its last"
+        else "the curve has no knee: there are fewer than three points, or it is nowhere above the "
+        "line from its first to its last"
     )
     if table.entropy_constrained:
         click.echo("entropy-constrained, begun with k, of no more entropy than each of these:")

@@ -101,7 +101,13 @@ def check_apart(source: Any, target: Place) -> None:
     if not (_is_local(name) or gdal_remote.is_remote(name)):
         return
     path = places.place(name)
-    if target in path.parents or (target == path and path.is_dir()):
+    if target == path and path.is_dir():
+        msg = (
+            f"{name!r} would be its own output: give another or, if it is a compressed image, make "
+            "a source of it by `kmdask decompress`"
+        )
+        raise ParameterError(msg)
+    if target in path.parents:
         msg = f"the source {name!r} lies in the output {str(target)!r}; give another"
         raise ParameterError(msg)
 
