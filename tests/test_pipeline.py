@@ -623,7 +623,7 @@ def test_a_source_in_its_own_output(tmp_path, rgb):
     inside = result.path / "image.zarr" / "indices"
     with pytest.raises(kmdask.ParameterError, match="lies in the output"):
         kmdask.compress(inside, 2, result.path, overwrite=True)
-    with pytest.raises(kmdask.ParameterError, match="would be its own output.*kmdask decompress"):
+    with pytest.raises(kmdask.ParameterError, match=r"would be its own output.*kmdask decompress"):
         kmdask.compress(result.path, 2, overwrite=True)
     assert kmdask.open(result.path).palette == result.palette
     assert sorted(tmp_path.iterdir()) == sorted([rgb, result.path])
