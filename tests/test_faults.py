@@ -112,7 +112,8 @@ def test_killed_in_the_middle_of_writing(request, tmp_path, noise, there):
 @pytest.mark.slow
 def test_interrupted_from_the_keyboard(tmp_path, noise, environment, old):
     bundle, before = old
-    arguments = command("compress", noise, bundle, "-k", 8, "-q", "--overwrite")
+    # With a GeoTIFF, so that much is left to do once the first tile is there.
+    arguments = command("compress", noise, bundle, "-k", 8, "-q", "--overwrite", "--cog")
     with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: list(tmp_path.glob(".*/tiles_files/*/*.png")), process)
         process.send_signal(signal.SIGINT)
