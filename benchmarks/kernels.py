@@ -53,8 +53,10 @@ if TYPE_CHECKING:
 NO_PROJECT = np.empty((0, 0))
 COLORS = 1 << 24
 SEEDED = 1 << 15
-STEPS = 8
 """Rows that k-means++ starts on: as many as there are cells in `kmdask.fitting.seeding`."""
+
+STEPS = 8
+"""Steps of k-means that are taken in one go."""
 
 FINE_BITS = 6
 """Last bits of a code in which the colours of a cell differ: 4 steps along each band."""

@@ -58,15 +58,17 @@ def race(result: Result) -> str:
             *("cores busy", "peak GB", "MB written", "PSNR", "palettes"),
         )
         parts.append(table(heads, [_racer(row) for row in rows]))
-    many = min(len(row["runs"]) for row in result["rows"] if "runs" in row)
-    rounds = f"medians of {many} to {result['rounds']} rounds, ratios round by round"
+    often = rounds_of(result)
+    if result["rounds"] > 1:
+        least = min(len(row["runs"]) for row in result["rows"] if "runs" in row)
+        span = f"{least} to " if least < result["rounds"] else ""
+        often = f"medians of {span}{result['rounds']} rounds, ratios round by round"
     found = "; ".join(f"{name} {said}" for name, said in result["versions"].items())
     notes = {row["name"]: row["note"] for row in result["rows"] if "note" in row}
     parts += [
         (
             f"{conditions(result)}; `{result['scene']}`; "
-            f"{rounds if many < result['rounds'] else rounds_of(result)}; x kmdask is against "
-            "zarr and tiles with the same k on the same pixels."
+            f"{often}; x kmdask is against zarr and tiles with the same k on the same pixels."
         ),
         " ".join(f"{name}: {note}." for name, note in notes.items()),
     ]

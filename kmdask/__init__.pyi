@@ -38,7 +38,7 @@ from .metrics import measure as measure
 from .palette import Palette as Palette
 from .palette_fit import fit as fit
 from .pipeline import compress as compress
-from .rates import Point as Point
+from .point import Point as Point
 from .rates import Sweep as Sweep
 from .reading.raster import Raster as Raster
 from .reading.raster import open_raster as open_raster

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kmdask.image import CompressedImage
-    from kmdask.rates import Point, Sweep
+    from kmdask.point import Point
+    from kmdask.rates import Sweep
     from kmdask.report import Report
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kmdask import places, storage
@@ -14,6 +14,7 @@ from kmdask.choosing import bend_of, knee_of
 from kmdask.errors import writing
 from kmdask.free import check_files
 from kmdask.metrics import psnr_of
+from kmdask.point import Point
 from kmdask.rivals import Rival, is_bound, psnr_at
 
 if TYPE_CHECKING:
@@ -22,55 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_Row = TypeVar("_Row", "Point", Rival)
-
-
-@dataclass(frozen=True)
-class Point:
-    """What one number of colours costs and gives."""
-
-    k: int
-    """Colours asked for."""
-
-    entries: int
-    """Colours found: fewer than `k` where the image has fewer, where centres round to the same
-    one, or where the palette before is better."""
-
-    mse: float
-    """Mean squared error over valid pixels and bands, in squared units of the image."""
-
-    psnr: float
-    """Peak signal-to-noise ratio in dB; infinite where the image is exact."""
-
-    bits_per_pixel: float
-    """Entropy of the indices in bits per pixel, that of missing pixels among them."""
-
-    index_bytes: int
-    """Bytes of the indices in a code of this entropy, that takes each by itself. What is stored is
-    mostly less, as neighbours are alike."""
-
-    stored_bytes: int | None = None
-    """Bytes of ``image.zarr``, estimated from the sampled chunks, exact if these are all; None
-    without a sample."""
-
-    stored_error: int | None = None
-    """Standard error of this estimate; 0 where it is exact."""
-
-    sample_bytes: int | None = None
-    """Bytes that the indices of the sampled chunks take as they are stored, measured."""
-
-    seconds: float = field(default=0.0, compare=False)
-    """Wall time of the fit; no part of comparisons."""
-
-    sample_mse: float | None = None
-    """Mean squared error on the sampled chunks alone; None without other codecs."""
-
-    delta_e: float | None = None
-    """Mean ΔEOK, how large the error looks, of three bands of 8 bits; else None. See `Metrics`."""
-
-    target_bpp: float | None = None
-    """The entropy asked for, in bits for each valid pixel, if the palette is entropy-constrained;
-    None of plain k-means. `k` is then what the fit began with."""
+_Row = TypeVar("_Row", Point, Rival)
 
 
 @dataclass(frozen=True)
@@ -131,7 +84,7 @@ class Sweep:
         """The point beyond which twice the entries gain less PSNR: ``k="auto"`` of the default ks.
 
         Where the curve has none, `bends` is False, and this is the first point of the greatest
-        PSNR. See `kmdask.choosing.bend_of`.
+        PSNR that counts. See `kmdask.choosing.bend_of`.
         """
         return self.points[knee_of(self._curve)]
 

@@ -94,7 +94,7 @@ def default_output(source: Any) -> Path:
 
 
 def check_apart(source: Any, target: Place) -> None:
-    """Raise a `ParameterError` if a source lies in the bundle that is to be written."""
+    """Raise a `ParameterError` if a source is the bundle that is to be written, or lies in it."""
     if not isinstance(source, str | os.PathLike):
         return
     name = os.fspath(source).partition("::")[0]

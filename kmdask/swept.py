@@ -13,7 +13,7 @@ from kmdask.choosing import reach_rate, widest
 from kmdask.display import choose_display
 from kmdask.encoding import encode
 from kmdask.metrics import metrics_of, pixel_errors
-from kmdask.rates import Point
+from kmdask.point import Point
 from kmdask.stored import Stored
 
 if TYPE_CHECKING:

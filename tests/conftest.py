@@ -50,9 +50,9 @@ REAL_IMAGES = Path(
 
 
 def pytest_collection_finish():
-    """Look for garbage as the command line does, less often, and never among what is imported.
+    """Look for garbage as the command line does, less often, and not among what is there by now.
 
-    A twentieth of the suite's time was spent on it.
+    It was a twelfth of the processor time of three files of tests, and is a twentieth.
     """
     gc.collect()
     gc.freeze()

@@ -17,7 +17,8 @@ import kmdask
 from kmdask.cli import main
 from kmdask.errors import BundleError, OutputExistsError, ParameterError
 from kmdask.plotting import looks, originals
-from kmdask.rates import Point, Sweep
+from kmdask.point import Point
+from kmdask.rates import Sweep
 from kmdask.reading.gdal_source import RasterioSource
 from kmdask.rivals import Rival
 

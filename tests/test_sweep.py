@@ -20,7 +20,8 @@ import kmdask
 from kmdask.cli import main
 from kmdask.cli_show import show_sweep
 from kmdask.errors import EmptyImageError, OutputExistsError, ParameterError
-from kmdask.rates import Point, Sweep
+from kmdask.point import Point
+from kmdask.rates import Sweep
 from kmdask.stored import projected
 from kmdask.writing.sampled import sample_windows
 
@@ -286,19 +287,7 @@ def test_knee(sweep):
 def test_curves_without_a_knee(entries, psnrs):
     pairs = zip(entries, psnrs, strict=True)
     points = tuple(Point(2 << i, n, 1.0, psnr, 1.0, 8) for i, (n, psnr) in enumerate(pairs))
-    table = Sweep(
-        source="a.tif",
-        shape=(4, 5, 3),
-        dtype="uint8",
-        valid_pixels=20,
-        colors=16,
-        exact=True,
-        peak=255.0,
-        seed=0,
-        options={},
-        sample_pixels=0,
-        points=points,
-    )
+    table = Sweep("a.tif", (4, 5, 3), "uint8", 20, 16, True, 255.0, 0, {}, 0, points)
     assert not table.bends
     assert "the curve has no knee" in shown(table)
     assert table.knee in points

@@ -1,8 +1,8 @@
 """Dask's dashboards, not imported before somebody looks at them.
 
-Bokeh takes a third of a second to import, which is most of what a cluster within this process needs
-to start, and more than many images need to be compressed. So its pages come with the first request
-for one: nothing is lost, and nobody else waits.
+Bokeh takes a third of a second to import, nearly all of the time in which a cluster within this
+process starts. So its pages come with the first request for one, and only then the scheduler waits.
+Workers in processes of their own have theirs from the beginning, as Dask's have.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from tornado.web import Application
 if TYPE_CHECKING:
     from distributed import LocalCluster
     from distributed.node import ServerNode
-
-PREFIX = "/"
-"""What paths begin with: Dask's default."""
 
 
 class OnDemand(Application):
@@ -42,7 +39,7 @@ class OnDemand(Application):
         pages = self.node.http_application
         pages.applications.remove(self)
         dashboard = import_module(self.module)
-        dashboard.connect(pages, self.node.http_server, self.node, prefix=PREFIX)
+        dashboard.connect(pages, self.node.http_server, self.node, prefix="/")  # Dask's default
         return pages.find_handler(request, **kwargs)
 
 

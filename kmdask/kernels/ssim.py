@@ -229,15 +229,15 @@ def _along(sums: Values, x: int) -> Value:
 def _similarity(
     first: Value, second: Value, squared: Value, mixed: Value, shift: float, c1: float, c2: float
 ) -> float:
-    # Whole numbers of 32 bits stay such, which is exact, until there are quotients to be made.
+    # Of whole numbers these are such, of 32 bits: exact, and of many at once.
     kind = type(first)
-    product, squares = kind(first * second), kind(first * first + second * second)
-    covariance = kind(WINDOW * mixed - product)
-    variances = kind(WINDOW * squared - squares)
-    # The means are those of the values as they are: (a + s)(b + s) is ab + s(a + b + s).
-    moved = c1 + 2 * shift * (np.float64(kind(first + second)) + shift)
-    similar: float = (2 * np.float64(product) + moved) * (2 * np.float64(covariance) + c2)
-    similar /= (np.float64(squares) + moved) * (np.float64(variances) + c2)
+    covariance = np.float64(kind(WINDOW * mixed - first * second))
+    variances = np.float64(kind(WINDOW * squared - (first * first + second * second)))
+    # The means are those of the values as they are.
+    a: float = np.float64(first) + shift
+    b: float = np.float64(second) + shift
+    similar: float = (2 * (a * b) + c1) * (2 * covariance + c2)
+    similar /= (a * a + b * b + c1) * (variances + c2)
     # Beyond these by rounding alone, or no number, where values are large beside the constants.
     similar = similar if similar > -1 else -1.0
     similar = similar if similar < 1 else 1.0

@@ -14,7 +14,8 @@ from kmdask.plotting.sheets import ACCENT, INK, LINES, MUTED, RIVALS, Sheet
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from kmdask.rates import Point, Sweep
+    from kmdask.point import Point
+    from kmdask.rates import Sweep
 
 APART = 22
 """Pixels between points of which both are labelled."""
@@ -142,8 +143,8 @@ def _bounds(
 def _label(axes: Axes, table: Sweep, places: list[tuple[float, float]]) -> None:
     """Mark the knee, and write k at it and at the other points, where there is room."""
     knee = next(i for i, point in enumerate(table.points) if point.k == table.knee.k)
-    last = len(places) - 1
-    if table.bends:
+    last, bends = len(places) - 1, table.bends
+    if bends:
         axes.plot(*places[knee], color=ACCENT, marker="o", ms=13, mfc="none", mew=1.6, ls="none",
                   zorder=5, clip_on=False, label="the knee")  # fmt: skip
     taken: list[Any] = []
@@ -154,7 +155,7 @@ def _label(axes: Axes, table: Sweep, places: list[tuple[float, float]]) -> None:
         taken.append(spot)
         axes.annotate(f"{table.points[i].k}", places[i], xytext=(8, -13),
                       textcoords="offset points", ha="left", fontsize=9, color=INK,
-                      fontweight="bold" if table.bends and i == knee else "normal", zorder=6,
+                      fontweight="bold" if bends and i == knee else "normal", zorder=6,
                       annotation_clip=False,
                       bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none",
                             "alpha": 0.75})  # fmt: skip
