@@ -274,11 +274,14 @@ def of_tiles(block: Block) -> list[Kernel]:
     valid = np.full((height, width), 255, np.uint8)
     floats = np.moveaxis(np.moveaxis(block.pixels, 2, 0).astype(np.float32), 0, 2)
     bits = next(each for each in (1, 2, 4, 8) if block.k <= 1 << each)
-    zero, colormap = SUMS[1](0), Colormap(block.palette)
+    zero, colormap, start = SUMS[1](0), Colormap(block.palette), (0, 0)
+    half_valid = np.empty(half, np.uint8)
     return [
-        Kernel("halve", lambda: tiles.halve(block.pixels, ALL_VALID, zero, out), block.size),
-        Kernel("halve_reals", lambda: tiles.halve_reals(floats, ALL_VALID, reals), block.size),
-        Kernel("halve_mask", lambda: tiles.halve_mask(valid), block.size),
+        Kernel("halve", lambda: tiles.halve(block.pixels, ALL_VALID, zero, out, start), block.size),
+        Kernel(
+            "halve_reals", lambda: tiles.halve_reals(floats, ALL_VALID, reals, start), block.size
+        ),
+        Kernel("halve_mask", lambda: tiles.halve_mask(valid, half_valid, start), block.size),
         Kernel("pack_rows", lambda: tiles.pack_rows(block.indices, bits), block.size),
         Kernel("encode_png", lambda: encode_png(block.indices, colormap), block.size),
     ]

@@ -9,6 +9,7 @@ the indices are made, from the pixels and the indices of one read.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from scipy.special import entr
 
 from kmdask.encoding import entries_of_codes
 from kmdask.errors import ParameterError
+from kmdask.fitting.colors import ROWS
+from kmdask.fitting.kmeans_blocks import threads_here
 from kmdask.fitting.search import nearest_rows
 from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
@@ -153,10 +156,9 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
         raise ParameterError(f"the colours have {have}, the palette has {palette.bands}")
     if space is not None:
         space.check(colors.bands, colors.dtype)
-    rows, counts, codes = colors.parts
     plain = colors.exact and space is None and palette.colors.dtype == np.uint8
-    parts = [rows, counts, codes if plain else None]
-    errors, _ = over_chunks("measure", _color_errors, merged, parts, palette, space)
+    columns = [colors.colors, colors.counts, colors.codes if plain else None]
+    errors, _ = over_chunks("measure", _block_errors, merged, columns, palette, space)
     return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
 
 
@@ -232,6 +234,24 @@ def with_largest(
     rows = np.zeros((2, len(added)))
     rows[0], rows[1, : len(largest)] = added, largest
     return rows
+
+
+def _block_errors(
+    colors: npt.NDArray[np.floating[Any]],
+    counts: npt.NDArray[np.int64],
+    codes: npt.NDArray[np.uint32] | None,
+    palette: Palette,
+    space: Space | None,
+) -> npt.NDArray[np.float64]:
+    """Measure a block part by part, on all threads of a worker that has nothing else to do."""
+
+    def part(start: int) -> npt.NDArray[np.float64]:
+        rows = slice(start, start + ROWS)
+        there = None if codes is None else codes[rows]
+        return _color_errors(colors[rows], counts[rows], there, palette, space)
+
+    with ThreadPoolExecutor(threads_here()) as pool:
+        return merged(list(pool.map(part, range(0, len(colors), ROWS))))
 
 
 def _color_errors(

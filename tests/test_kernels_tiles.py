@@ -18,11 +18,28 @@ from kmdask.writing.levels import SUMS
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 9), (9, 1), (2, 2), (4, 6), (5, 4), (4, 5), (7, 9)]
 
 
+AT = 2, 3
+"""Where halves begin in what they are written to."""
+
+
+def inside(shape, dtype):
+    """An array, and the part of it that is to be filled in."""
+    out = np.full((*shape[2:], (shape[0] + 1) // 2 + 4, (shape[1] + 1) // 2 + 4), 77, dtype)
+    part = np.zeros(out.shape, bool)
+    part[..., AT[0] : -2, AT[1] : -1] = True
+    return out, part
+
+
+def part_of(out, part):
+    """What was filled in; nothing else was."""
+    assert (out[~part] == 77).all()
+    return out[..., AT[0] : -2, AT[1] : -1]
+
+
 def halve(pixels, mask):
-    height, width, bands = pixels.shape
-    out = np.full((bands, (height + 1) // 2, (width + 1) // 2), 77, pixels.dtype)
-    kernels.halve(pixels, mask, SUMS[pixels.dtype.itemsize](0), out)
-    return out
+    out, part = inside(pixels.shape, pixels.dtype)
+    kernels.halve(pixels, mask, SUMS[pixels.dtype.itemsize](0), out, AT)
+    return part_of(out, part)
 
 
 def halved(pixels, valid):
@@ -73,8 +90,9 @@ def test_halve_of_reals(data, shape, dtype):
     pixels = data.draw(arrays(dtype, (*shape, 2), elements=numbers))
     valid = np.isfinite(pixels).all(axis=2)
     valid &= data.draw(arrays(bool, shape))
-    out = np.full((2, -(-shape[0] // 2), -(-shape[1] // 2)), 77, dtype)
-    kernels.halve_reals(pixels, frozen(valid, np.uint8), out)
+    out, part = inside(pixels.shape, dtype)
+    kernels.halve_reals(pixels, frozen(valid, np.uint8), out, AT)
+    out = part_of(out, part)
     for band, y, x in np.ndindex(out.shape):
         square = slice(2 * y, 2 * y + 2), slice(2 * x, 2 * x + 2)
         values = [Fraction(value) for value in pixels[(*square, band)][valid[square]].tolist()]
@@ -110,7 +128,9 @@ def test_halve_mask(mask):
     height, width = mask.shape
     padded = np.pad(mask != 0, [(0, height % 2), (0, width % 2)])
     valid = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2).any(axis=(1, 3))
-    np.testing.assert_array_equal(kernels.halve_mask(mask), np.where(valid, 255, 0))
+    out, part = inside(mask.shape, np.uint8)
+    kernels.halve_mask(mask, out, AT)
+    np.testing.assert_array_equal(part_of(out, part), np.where(valid, 255, 0))
 
 
 @given(

@@ -74,7 +74,7 @@ def worked_on(pixels, mask):
     np.testing.assert_array_equal(_search([pixels], mask, **options, limit=900.0), indices)
     _pixel_errors(pixels, indices, palette, looks=True)
     _differences(pixels, pixels, mask, mask)
-    _halve(pixels, mask)
+    _halve([[pixels]], [[mask]])
     sums_of_windows((pixels, pixels, mask), None, Scale(255.0))
     sums_of_windows((pixels, indices, None), palette.colors, Scale(255.0))
     return indices

@@ -25,6 +25,10 @@ NO_PROFILE = {"distributed.worker.profile.enabled": False} if sys.version_info <
 """Python 3.11 may stop for ever if garbage is collected while somebody asks what all threads do, as
 Dask's profiler does a hundred times a second (CPython issue 106883)."""
 
+SELDOM = {"distributed.admin.tick.interval": "500ms"}
+"""How often Dask looks whether its loops are late: fifty times a second, as it does otherwise, take
+a fiftieth of a core from the work."""
+
 DASHBOARD_PORT = 8787
 
 QUEUEING = 600
@@ -102,7 +106,7 @@ class Local:
         port = DASHBOARD_PORT if _is_free(DASHBOARD_PORT) else 0
         # The in-process scheduler names the machine in its link, where the dashboard is not.
         link = {"distributed.dashboard.link": f"http://{LOOPBACK}:{{port}}/status"}
-        with dask.config.set(link | NO_PROFILE):
+        with dask.config.set(link | NO_PROFILE | SELDOM):
             try:
                 cluster = LocalCluster(
                     dashboard_address=f"{LOOPBACK}:{port}",

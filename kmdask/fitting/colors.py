@@ -83,11 +83,6 @@ class WeightedColors:
         return int(self.colors.shape[0])
 
     @property
-    def parts(self) -> tuple[da.Array, da.Array, da.Array]:
-        """Colours, counts and codes in blocks for many tasks, without a copy."""
-        return self.colors.rechunk((ROWS, -1)), self.counts.rechunk(ROWS), self.codes.rechunk(ROWS)
-
-    @property
     def bands(self) -> int:
         """Number of bands of a colour."""
         return int(self.colors.shape[1])

@@ -16,6 +16,7 @@ def halve(
     mask: npt.NDArray[np.uint8],
     zero: np.signedinteger[Any],
     out: npt.NDArray[np.integer[Any]],
+    corner: tuple[int, int],
 ) -> None:
     """Average each 2 x 2 square of whole numbers, leaving out invalid ones.
 
@@ -29,19 +30,24 @@ def halve(
         0 where a pixel is invalid. An empty array means that all are valid.
     zero : int16, int32 or int64
         A zero of the type that sums of eight pixels fit into.
-    out : array of shape (band, ceil(y / 2), ceil(x / 2)), of the type of the pixels
-        Is filled, band by band. Squares without a valid pixel are 0.
+    out : array of shape (band, row, column), of the type of the pixels
+        Of it ceil(y / 2) rows and ceil(x / 2) columns are filled, band by band. Squares without a
+        valid pixel are 0.
+    corner : tuple of int
+        The first row and the first column that are filled.
     """
     image = pixels[0]
     height, width, bands = image.shape
+    columns = (width + 1) // 2
     one, two = type(zero)(1), type(zero)(2)
-    sums = np.full(2 * out.shape[2], zero)
+    sums = np.full(2 * columns, zero)
     for band in range(bands):
-        for y in range(out.shape[1]):
+        for y in range((height + 1) // 2):
+            half_row = out[band, corner[0] + y, corner[1] : corner[1] + columns]
             top = 2 * y
             bottom = min(top + 1, height - 1)
             if mask.size:
-                for x in range(out.shape[2]):
+                for x in range(columns):
                     right = min(2 * x + 1, width - 1)
                     total = zero
                     n = zero
@@ -52,16 +58,16 @@ def halve(
                                 n += one
                     half = total // max(n, one)
                     rest = 2 * (total - half * n)
-                    out[band, y, x] = half + (rest > n or (rest == n and half & 1))
+                    half_row[x] = half + (rest > n or (rest == n and half & 1))
             else:
                 # Downwards, then across: two loops that the compiler vectorises.
                 for x in range(width):
                     sums[x] = type(zero)(image[top, x, band]) + type(zero)(image[bottom, x, band])
                 sums[width:] = sums[width - 1]
-                for x in range(out.shape[2]):
+                for x in range(columns):
                     four = type(zero)(sums[2 * x] + sums[2 * x + 1])
                     up = type(zero)(one + ((four >> two) & one))
-                    out[band, y, x] = type(zero)(four + up) >> two
+                    half_row[x] = type(zero)(four + up) >> two
 
 
 @image_kernel(1)
@@ -69,15 +75,16 @@ def halve_reals(
     pixels: npt.NDArray[np.floating[Any]],
     mask: npt.NDArray[np.uint8],
     out: npt.NDArray[np.floating[Any]],
+    corner: tuple[int, int],
 ) -> None:
     """Do what `halve` does for pixels of floating point, which are averaged without rounding."""
     image = pixels[0]
     height, width, bands = image.shape
     for band in range(bands):
-        for y in range(out.shape[1]):
+        for y in range((height + 1) // 2):
             top = 2 * y
             bottom = min(top + 1, height - 1)
-            for x in range(out.shape[2]):
+            for x in range((width + 1) // 2):
                 right = min(2 * x + 1, width - 1)
                 total = 0.0
                 n = 0
@@ -86,20 +93,25 @@ def halve_reals(
                         if mask.size == 0 or mask[row, column]:
                             total += np.float64(image[row, column, band])
                             n += 1
-                out[band, y, x] = total / n if n else 0.0
+                out[band, corner[0] + y, corner[1] + x] = total / n if n else 0.0
 
 
 @image_kernel(1)
-def halve_mask(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The mask of what `halve` returns: 255 where any pixel of the square is valid, else 0."""
+def halve_mask(
+    mask: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8], corner: tuple[int, int]
+) -> None:
+    """Fill in the mask of what `halve` fills in: 255 where any pixel of the square is valid."""
     valid = mask[0]
     height, width = valid.shape
-    out = np.zeros(((height + 1) // 2, (width + 1) // 2), np.uint8)
-    for y in range(height):
-        for x in range(width):
-            if valid[y, x]:
-                out[y // 2, x // 2] = 255
-    return out
+    for y in range((height + 1) // 2):
+        top = 2 * y
+        bottom = min(top + 1, height - 1)
+        for x in range((width + 1) // 2):
+            right = min(2 * x + 1, width - 1)
+            any_valid = (
+                valid[top, 2 * x] | valid[top, right] | valid[bottom, 2 * x] | valid[bottom, right]
+            )
+            out[corner[0] + y, corner[1] + x] = 255 if any_valid else 0
 
 
 @image_kernel(1)

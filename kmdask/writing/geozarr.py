@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from pyproj import CRS
-from pyproj.exceptions import CRSError
 
 from kmdask import places
 from kmdask.chunks import CHUNK
@@ -27,6 +25,7 @@ from kmdask.writing.codecs import ZSTD
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from pyproj import CRS
 
     from kmdask.bands import Band
     from kmdask.georef import Georef
@@ -187,8 +186,13 @@ def _axes(georef: Georef) -> list[dict[str, str]]:
 
 
 def _parse(georef: Georef) -> CRS | None:
+    if georef.crs_wkt is None:
+        return None
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
     try:
-        return None if georef.crs_wkt is None else CRS.from_wkt(georef.crs_wkt)
+        return CRS.from_wkt(georef.crs_wkt)
     except CRSError:  # PROJ there and PROJ in rasterio are not of the same version
         return None
 

@@ -73,6 +73,6 @@ def _write_jpeg(
     grey = (colormap.rgb == colormap.rgb[:, :1]).all()
     image = Image.fromarray((colors[:, 0] if grey else colors)[indices])
     jpeg = io.BytesIO()
-    image.save(jpeg, format="JPEG", quality=QUALITY, optimize=True)
+    image.save(jpeg, format="JPEG", quality=QUALITY)
     with writing(path):
         return np.full((1, 1), storage.write_file(path, jpeg.getvalue()))
