@@ -9,7 +9,6 @@ the indices are made, from the pixels and the indices of one read.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,8 @@ from scipy.special import entr
 
 from kmdask.encoding import entries_of_codes
 from kmdask.errors import ParameterError
-from kmdask.fitting.colors import ROWS
-from kmdask.fitting.kmeans_blocks import threads_here
 from kmdask.fitting.search import nearest_rows
+from kmdask.fitting.threads import in_parts
 from kmdask.graphs import over_chunks
 from kmdask.kernels.errors import add_errors
 from kmdask.seen import UNSEEN, seen_in_colors, seen_in_indices, seen_mean
@@ -243,15 +241,11 @@ def _block_errors(
     palette: Palette,
     space: Space | None,
 ) -> npt.NDArray[np.float64]:
-    """Measure a block part by part, on all threads of a worker that has nothing else to do."""
-
-    def part(start: int) -> npt.NDArray[np.float64]:
-        rows = slice(start, start + ROWS)
+    def part(rows: slice) -> npt.NDArray[np.float64]:
         there = None if codes is None else codes[rows]
         return _color_errors(colors[rows], counts[rows], there, palette, space)
 
-    with ThreadPoolExecutor(threads_here()) as pool:
-        return merged(list(pool.map(part, range(0, len(colors), ROWS))))
+    return merged(in_parts(part, len(colors)))
 
 
 def _color_errors(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmdask import EmptyImageError, ParameterError, count_colors
-from kmdask.fitting import colors
+from kmdask.fitting import colors, threads
 
 chunks = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
 
@@ -80,20 +80,14 @@ def test_blocks_of_rows(monkeypatch, scene, rows):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 1000])
-def test_colors_that_one_task_can_fit_to_are_one_block_and_have_parts(monkeypatch, scene, rows):
+def test_colors_that_one_task_can_fit_to_are_one_block_made_in_parts(monkeypatch, scene, rows):
     pixels = scene(20, 30) // 64
     expected = brute(pixels)
     monkeypatch.setattr(colors, "IN_ONE", 3 * len(expected))
-    monkeypatch.setattr(colors, "ROWS", rows)
+    monkeypatch.setattr(threads, "PART", rows)
     counted = count_colors(da.from_array(pixels, chunks=(11, 30, -1)))
     assert as_dict(counted) == expected
     assert counted.colors.numblocks == (1, 1)
-    parts, counts, codes = counted.parts
-    assert parts.chunks == (counts.chunks[0], (3,))
-    assert set(counts.chunks[0][:-1]) <= {rows}
-    np.testing.assert_array_equal(parts.compute(), counted.colors.compute())
-    np.testing.assert_array_equal(counts.compute(), counted.counts.compute())
-    np.testing.assert_array_equal(codes.compute(), counted.codes.compute())
 
 
 def test_many_chunks_are_merged_in_a_tree(scene):

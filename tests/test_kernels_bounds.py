@@ -167,7 +167,7 @@ def test_most_rows_are_not_looked_at_again():
 def test_threads_change_nothing(monkeypatch, threads, one):
     rng = np.random.default_rng(1)
     X, weights = rng.normal(size=(1000, 2)), rng.random(1 if one else 1000)
-    monkeypatch.setattr(lloyd, "_PART", 130)
+    monkeypatch.setattr(lloyd, "PART", 130)
     steps, centers = Steps(X, weights, 7, threads), X[:7].copy()
     sums = [steps(centers + 0.01 * i) for i in range(4)]
     other = Steps(X, weights, 7)

@@ -17,7 +17,9 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from kmdask.errors import ParameterError
+from kmdask.fitting import kmeans_blocks
 from kmdask.fitting.kmeans import KMeans
+from kmdask.fitting.kmeans_blocks import Summary
 
 INITS = ["k-means||", "k-means++", "random"]
 
@@ -334,3 +336,23 @@ def test_the_start_is_not_changed(data):
     model = fitted(X, weights, init=start)
     np.testing.assert_array_equal(start, X[:6])
     assert not np.shares_memory(model.cluster_centers_, start)
+
+
+@pytest.mark.parametrize("part", [1, 7, 1000])
+def test_a_block_is_summarised_in_parts(monkeypatch, data, part):
+    X, weights = data[0][:500], data[1][:500]
+    monkeypatch.setattr(kmeans_blocks, "PART", part)
+    summary = Summary.of(X, weights)
+    exact = X.astype(np.longdouble)
+    assert summary.n == 500
+    np.testing.assert_allclose(summary.mean, exact.mean(axis=0).astype(float), rtol=1e-12)
+    squares = ((exact - exact.mean(axis=0)) ** 2).sum(axis=0).astype(float)
+    np.testing.assert_allclose(summary.squares, squares, rtol=1e-12)
+    assert summary.weight == pytest.approx(weights.sum(), rel=1e-12)
+    assert summary.least_weight == weights.min()
+    assert (summary.finite_rows, summary.finite_weights) == (True, True)
+
+    X[7, 1], weights[499] = np.inf, np.nan
+    summary = Summary.of(X, weights)
+    assert (summary.finite_rows, summary.finite_weights) == (False, False)
+    assert Summary.of(X[8:], np.ones(1)).weight == 492

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kmdask import pyramid as build
 from kmdask.chunks import TILE, level_shapes
+from kmdask.writing.receipts import Receipts
 
 chunks = st.lists(st.integers(1, 23), min_size=1, max_size=5).map(tuple)
 
@@ -162,6 +163,58 @@ def test_what_is_not_finite_is_not_averaged():
     levels = list(build(da.from_array(pixels)))
     assert levels[1].pixels.compute()[:, :, 0].tolist() == [[4.0, 5.0]]
     assert levels[0].mask.compute().tolist() == [[1, 0, 0], [1, 1, 1]]
+
+
+# Tasks
+
+
+@pytest.mark.parametrize(
+    ("chunk", "tasks"),
+    [
+        ((4096, 4096), [35, 12, 4, 1, 1]),
+        ((2048, 8192), [42, 14, 4, 2, 1]),
+        ((512, 512), [560, 140, 35, 12, 4]),
+        ((512, 20000), [28, 14, 7, 4, 2]),
+    ],
+)
+def test_tasks_become_few(chunk, tasks):
+    image = da.zeros((28000, 20000, 3), chunks=(*chunk, -1), dtype=np.uint8)
+    levels = list(build(image))
+    assert [level.pixels.npartitions for level in levels[1:6]] == tasks
+    for level in levels[1:]:
+        rows, columns = (max(sizes) for sizes in level.pixels.chunks[:2])
+        assert rows <= max(512, chunk[0] // 2)
+        assert columns <= max(512, chunk[1] // 2)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_run_that_goes_on_does_not_read_again_what_is_kept(tmp_path, scene, holes, masked):
+    pixels, valid = scene(70, 90), holes(70, 90)
+    mask = da.from_array(valid, chunks=(8, 8)) if masked else None
+
+    def gone(_block):
+        raise OSError("read again")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(build.__globals__, "TILE", 4)
+        image = da.from_array(pixels, chunks=(8, 8, -1))
+        first = list(build(image, mask, Receipts.found(tmp_path)))
+        assert not list(tmp_path.iterdir())
+        check(first, pixels, valid if masked else np.ones((70, 90), bool), masked=masked)
+        there = Receipts.found(tmp_path)
+        assert len(there.there) == first[3].pixels.npartitions * (1 + masked) == 9 * (1 + masked)
+        again = list(build(image.map_blocks(gone, dtype=np.uint8), mask, there))
+    for level, expected in zip(again[3:], first[3:], strict=True):
+        np.testing.assert_array_equal(level.pixels.compute(), expected.pixels.compute())
+    with pytest.raises(OSError, match="read again"):
+        again[2].pixels.compute()
+
+
+def test_of_few_chunks_none_is_kept(tmp_path, scene):
+    image = da.from_array(scene(1100, 1500), chunks=(512, 512, -1))
+    for level in build(image, None, Receipts.found(tmp_path)):
+        level.pixels.compute()
+    assert not list(tmp_path.iterdir())
 
 
 def test_halving_comes_after_the_work_on_the_image():

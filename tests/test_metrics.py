@@ -11,7 +11,7 @@ import pytest
 
 from kmdask import Metrics, Palette, count_colors, decode, encode, measure
 from kmdask.errors import ParameterError
-from kmdask.fitting import colors
+from kmdask.fitting import threads
 from kmdask.fitting.space import LinearSpace
 from kmdask.metrics import metrics_of, pixel_errors
 
@@ -26,10 +26,10 @@ def brute(pixels, valid, palette):
 
 @pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("rows", [13, 1 << 19])
+@pytest.mark.parametrize("rows", [13, threads.PART])
 @pytest.mark.parametrize("k", [1, 5, 40])
 def test_metrics_equal_brute_force(monkeypatch, scene, holes, bands, masked, rows, k):
-    monkeypatch.setattr(colors, "ROWS", rows)
+    monkeypatch.setattr(threads, "PART", rows)
     pixels = scene(40, 50, bands) // 4
     valid = holes(40, 50) if masked else np.ones((40, 50), bool)
     centers = np.random.default_rng(k).uniform(0, 63, (k, bands))

@@ -56,6 +56,16 @@ def test_removing(folder):
     assert storage.size_of(folder) == 0
 
 
+def test_links_to_folders_and_to_nowhere_take_nothing(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "inside" / "deep").mkdir(parents=True)
+    (folder / "inside" / "deep" / "file").write_bytes(b"1234")
+    (folder / "other").symlink_to(folder / "inside", target_is_directory=True)
+    (folder / "nowhere").symlink_to(tmp_path / "gone")
+    (folder / "again").symlink_to(folder / "inside" / "deep" / "file")
+    assert storage.size_of(folder) == 8
+
+
 def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a").write_bytes(b"1")

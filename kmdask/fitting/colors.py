@@ -21,6 +21,7 @@ from dask.highlevelgraph import HighLevelGraph
 from kmdask.chunks import split
 from kmdask.errors import EmptyImageError
 from kmdask.fitting.look import NOTHING_VALID
+from kmdask.fitting.threads import in_parts
 from kmdask.graphs import block_names, merge_tasks, over_chunks
 from kmdask.kernels import colors as kernels
 from kmdask.pixels import valid_or_all
@@ -35,8 +36,7 @@ IN_ONE = 1 << 25
 colours of RGB. K-means then remembers them from step to step."""
 
 ROWS = 1 << 19
-"""Colours of a part, and of a block where there are more: fixed, so that sums do not depend on the
-cluster."""
+"""Colours of a block where there are more: fixed, so that sums do not depend on the cluster."""
 
 
 class ColorTable(NamedTuple):
@@ -197,10 +197,12 @@ def _totals(table: ColorTable) -> tuple[int, int]:
 def _rows(
     table: ColorTable, rows: slice, bands: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
-    colors = kernels.decode_codes(table.codes[rows], bands)
-    return (
-        # As the means of cells are, for kernels that are compiled once then.
-        colors.astype(np.float64),
-        table.counts[rows].astype(np.int64, copy=False),
-        table.codes[rows],
-    )
+    codes = table.codes[rows]
+    # As the means of cells are, for kernels that are compiled once then.
+    colors = np.empty((len(codes), bands))
+
+    def decode(part: slice) -> None:
+        colors[part] = kernels.decode_codes(codes[part], bands)
+
+    in_parts(decode, len(codes))
+    return colors, table.counts[rows].astype(np.int64, copy=False), codes

@@ -27,10 +27,10 @@ import numpy as np
 from dask.delayed import delayed
 from scipy.special import entr
 
-from kmdask.fitting.kmeans_blocks import threads_here
 from kmdask.fitting.lloyd import Steps
 from kmdask.fitting.seeding import bin_blocks
 from kmdask.fitting.space import LinearSpace, project
+from kmdask.fitting.threads import threads_here
 from kmdask.graphs import block_names
 from kmdask.kernels import lloyd as kernels
 

@@ -149,12 +149,10 @@ def fit_centers(
     summary = blocks.summarised()
     held = fixed if space is None else space.project(fixed)
     if start is None:
-        start = best_start(
-            features, colors.counts, colors.codes, k, seed, exact=colors.exact, held=held
-        )
+        start = best_start(features, weights, colors.codes, k, seed, exact=colors.exact, held=held)
     else:
         start = start if space is None else space.project(start)
-        start = grown_start(features, colors.counts, colors.codes, start, k=k, seed=seed)
+        start = grown_start(features, weights, colors.codes, start, k=k, seed=seed)
     shift = TOL * summary.compute().variance
     centers, _ = blocks.iterate(start, max_iter=MAX_ITER, max_shift=shift, held=len(held))
     free = _in_bands(centers, colors, space, len(held))

@@ -17,12 +17,11 @@ import dask
 import numpy as np
 from dask.core import flatten
 from dask.delayed import Delayed
-from dask.system import CPU_COUNT
-from distributed import get_worker
 
 from kmdask.errors import ParameterError
 from kmdask.fitting.lloyd import Steps, farthest_rows, iterate, step
 from kmdask.fitting.moments import Farthest, Moments
+from kmdask.fitting.threads import PART, threads_here
 from kmdask.graphs import block_names, merge_tasks
 from kmdask.kernels import lloyd as kernels
 from kmdask.kernels.views import frozen
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from kmdask.fitting.moments import Floats, Rows
 
-__all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of", "threads_here"]
+__all__ = ["NOT_FINITE", "Blocks", "Summary", "distances_to", "labels_of"]
 
 NOT_FINITE = (
     "X contains NaN or infinity, which is at no distance from anything; leave these rows out, or "
@@ -77,7 +76,13 @@ class Summary(NamedTuple):
 
     @staticmethod
     def of(X: Rows, weights: Floats) -> Summary:
-        """Summarise one block."""
+        """Summarise one block, part by part: each stays in the cache."""
+        masses = np.broadcast_to(np.asarray(weights, np.float64), len(X))
+        parts = [slice(start, start + PART) for start in range(0, len(X), PART)]
+        return Summary.merge([Summary._of_part(X[rows], masses[rows]) for rows in parts])
+
+    @staticmethod
+    def _of_part(X: Rows, masses: Floats) -> Summary:
         finite = bool(np.isfinite(X).all())
         mean, squares = np.zeros((2, X.shape[1]))
         if finite:
@@ -85,7 +90,6 @@ class Summary(NamedTuple):
             for j, column in enumerate(X.T):
                 mean[j] = column.mean(dtype=np.float64)
                 squares[j] = len(X) * np.var(column, dtype=np.float64, mean=mean[j])
-        masses = np.broadcast_to(np.asarray(weights, np.float64), len(X))
         return Summary(
             n=len(X),
             mean=mean,
@@ -259,14 +263,6 @@ class Blocks:
 def _iterate_block(X: Rows, weights: Floats, start: Floats, **limits: Any) -> tuple[Floats, int]:
     steps = Steps(X, weights, len(start), threads_here())
     return steps.iterate(partial(farthest_rows, X, weights), start, **limits)
-
-
-def threads_here() -> int:
-    """Threads of the worker that runs this task, which a run leaves idle until it is done."""
-    try:
-        return int(get_worker().state.nthreads)
-    except ValueError:
-        return CPU_COUNT
 
 
 def labels_of(X: Rows, centers: Floats) -> npt.NDArray[np.int32]:

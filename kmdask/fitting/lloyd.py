@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmdask.fitting.moments import Farthest, Floats, Moments, Rows, Sums
+from kmdask.fitting.threads import PART
 from kmdask.kernels import bounds
 from kmdask.kernels import lloyd as kernels
 from kmdask.kernels.descent import descend
@@ -33,9 +34,6 @@ __all__ = [
 
 _NOISE = 1e-12
 """A cluster left with no more than this share of its weight is empty but for rounding."""
-
-_PART = 1 << 18
-"""Rows that one thread works on."""
 
 _REMEMBERED = 32
 """Steps that are remembered: rows that none of them has looked at are looked at again."""
@@ -77,8 +75,8 @@ class Steps:
 
     def __init__(self, X: Rows, weights: npt.ArrayLike, k: int, threads: int = 1) -> None:
         masses = frozen(weights, np.float64)
-        rows = [frozen(X[start : start + _PART]) for start in range(0, len(X), _PART)]
-        shares = [masses[start : start + _PART] for start in range(0, len(masses), _PART)]
+        rows = [frozen(X[start : start + PART]) for start in range(0, len(X), PART)]
+        shares = [masses[start : start + PART] for start in range(0, len(masses), PART)]
         self._parts = list(zip(rows, shares * (len(rows) // len(shares)), strict=True))
         self._memories = [forgetful(part, k) for part in rows]
         fits = _REMEMBERED_VALUES // (k * X.shape[1])

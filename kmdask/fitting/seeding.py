@@ -229,11 +229,11 @@ def bin_cells(cells: Cells, limit: int) -> Cells:
 def bin_blocks(
     codes: list[npt.NDArray[np.uint32]],
     features: list[npt.NDArray[np.floating[Any]]],
-    counts: list[npt.NDArray[np.int64]],
+    counts: list[npt.NDArray[np.float64 | np.int64]],
     limit: int,
 ) -> Cells:
     """Join neighbouring colours, in blocks, until there are at most `limit` of them."""
-    weights = _whole(counts).astype(np.float64)
+    weights = _whole(counts).astype(np.float64, copy=False)
     return bin_cells(Cells(_whole(codes), _whole(features), weights), limit)
 
 
