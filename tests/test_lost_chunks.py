@@ -59,7 +59,7 @@ def test_names_of_tasks_and_values_are_the_same_each_time(whole):
 def test_from_a_worker_of_another_process(bundle):
     image = kmdask.open(bundle)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
         pytest.raises(BundleError, match=NAMED),
     ):
