@@ -17,7 +17,7 @@ from kmdask.errors import KmdaskError, ParameterError
 from kmdask.reading import gdal, gdal_remote
 from kmdask.reading.raster import everywhere
 from kmdask.report import versions
-from kmdask.writing import store
+from kmdask.writing import receipts, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +46,7 @@ def request(source: Any, options: Options, estimator: BaseEstimator | None) -> d
         "palette": None if options.palette is None else options.palette.to_json().decode(),
         "estimator": None if estimator is None else dask.base.tokenize(estimator),
         "format": store.FORMAT_VERSION,
+        "receipts": receipts.VERSION,
         "versions": versions(),
     }
 

@@ -219,11 +219,12 @@ def size_of(place: Place) -> int:
 def _size_below(folder: str | Path) -> int:
     # Not rglob: it makes a path of each of thousands of tiles, and takes three times as long.
     size = 0
-    with os.scandir(folder) as found:
+    with suppress(PermissionError), os.scandir(folder) as found:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 size += _size_below(entry.path)
-            elif entry.is_file():
+            # A link may lead nowhere, or to itself, which only a path takes for no file.
+            elif not entry.is_symlink() or Path(entry).is_file():
                 size += entry.stat().st_size
     return size
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from heapq import heapify, heappop, heappush
 
 import dask.array as da
 import numpy as np
 import pytest
+from dask.core import get_dependencies, reverse_dict
+from dask.highlevelgraph import HighLevelGraph
+from dask.order import order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kmdask import Palette, encode
 from kmdask import pyramid as build
 from kmdask.chunks import TILE, level_shapes
+from kmdask.similarity import palette_scale, similarities
 from kmdask.writing.receipts import Receipts
 
 chunks = st.lists(st.integers(1, 23), min_size=1, max_size=5).map(tuple)
@@ -171,20 +178,82 @@ def test_what_is_not_finite_is_not_averaged():
 @pytest.mark.parametrize(
     ("chunk", "tasks"),
     [
-        ((4096, 4096), [35, 12, 4, 1, 1]),
-        ((2048, 8192), [42, 14, 4, 2, 1]),
+        ((4096, 4096), [35, 21, 4, 1, 1]),
+        ((2048, 8192), [42, 28, 4, 1, 1]),
+        ((1536, 1536), [70, 20, 6, 2, 1]),
         ((512, 512), [560, 140, 35, 12, 4]),
-        ((512, 20000), [28, 14, 7, 4, 2]),
+        ((512, 20000), [28, 14, 7, 2, 1]),
     ],
 )
 def test_tasks_become_few(chunk, tasks):
     image = da.zeros((28000, 20000, 3), chunks=(*chunk, -1), dtype=np.uint8)
     levels = list(build(image))
     assert [level.pixels.npartitions for level in levels[1:6]] == tasks
+    odd = chunk[0] % 1024 and chunk[1] % 1024
     for level in levels[1:]:
-        rows, columns = (max(sizes) for sizes in level.pixels.chunks[:2])
-        assert rows <= max(512, chunk[0] // 2)
-        assert columns <= max(512, chunk[1] // 2)
+        # A group may be somewhat larger than half a chunk of the image.
+        assert np.prod(level.pixels.chunksize[:2]) <= np.prod(chunk) / (1 if odd else 3.5)
+
+
+def held_at_most(levels, ssim):
+    """Bytes of halves that there are at most while all levels are encoded and written, and SSIM.
+
+    By one thread, in Dask's order: chunks are read when nothing else can be done.
+    """
+    palette = Palette(np.arange(48, dtype=np.uint8).reshape(16, 3))
+    indices = [encode(level.pixels, palette) for level in levels]
+    wanted = [da.map_blocks(np.sum, each, dtype=np.int64, token="write") for each in indices]
+    if ssim:
+        scale = palette_scale(palette, 255.0)
+        wanted += similarities(levels[0].pixels, indices[0], scale, palette=palette)
+    layers = HighLevelGraph.merge(*(each.__dask_graph__() for each in wanted)).layers
+    late = {key for name, layer in layers.items() if layer.annotations for key in layer}
+    graph = {key: layer[key] for layer in layers.values() for key in layer}
+    ranks = order(graph)
+    inputs = {key: get_dependencies(graph, key) for key in graph}
+    outputs = reverse_dict(inputs)
+    missing, waiting = ({key: len(each[key]) for key in graph} for each in (inputs, outputs))
+    sizes = {key: size for level in levels[1:] for key, size in bytes_of(level.pixels)}
+
+    def entry(key):
+        return (not inputs[key], key in late, ranks[key]), str(key), key
+
+    ready = [entry(key) for key in graph if not inputs[key]]
+    heapify(ready)
+    held = most = 0
+    while ready:
+        key = heappop(ready)[-1]
+        held += sizes.get(key, 0)
+        most = max(most, held)
+        for each in inputs[key]:
+            waiting[each] -= 1
+            held -= 0 if waiting[each] else sizes.get(each, 0)
+        for each in outputs[key]:
+            missing[each] -= 1
+            if not missing[each]:
+                heappush(ready, entry(each))
+    return most
+
+
+def bytes_of(array):
+    """Keys of the chunks of an array, and their sizes."""
+    for place in np.ndindex(*array.numblocks):
+        shape = [sizes[i] for sizes, i in zip(array.chunks, place, strict=True)]
+        yield (array.name, *place), math.prod(shape)
+
+
+@pytest.mark.parametrize("ssim", [False, True])
+@pytest.mark.parametrize("shape", [(8, 8), (4, 32), (32, 4), (4, 128)])
+def test_few_halves_wait_for_others_however_wide_an_image_is(shape, ssim):
+    rows, columns = shape
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(build.__globals__, "TILE", 8)
+        image = da.zeros(
+            (64 * rows, 128 * columns, 3), chunks=(64, 128, -1), dtype=np.uint8, name="image"
+        )
+        levels = list(build(image))
+    # In chunks of the image: what is halved once is a quarter of one.
+    assert held_at_most(levels, ssim) <= 4.5 * 64 * 128 * 3
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -203,9 +272,13 @@ def test_a_run_that_goes_on_does_not_read_again_what_is_kept(tmp_path, scene, ho
         check(first, pixels, valid if masked else np.ones((70, 90), bool), masked=masked)
         there = Receipts.found(tmp_path)
         assert len(there.there) == first[3].pixels.npartitions * (1 + masked) == 9 * (1 + masked)
-        again = list(build(image.map_blocks(gone, dtype=np.uint8), mask, there))
+        image = image.map_blocks(gone, dtype=np.uint8)
+        mask = mask.map_blocks(gone, dtype=np.uint8) if masked else None
+        again = list(build(image, mask, there))
     for level, expected in zip(again[3:], first[3:], strict=True):
         np.testing.assert_array_equal(level.pixels.compute(), expected.pixels.compute())
+        if masked:
+            np.testing.assert_array_equal(level.mask.compute(), expected.mask.compute())
     with pytest.raises(OSError, match="read again"):
         again[2].pixels.compute()
 

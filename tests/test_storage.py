@@ -62,6 +62,7 @@ def test_links_to_folders_and_to_nowhere_take_nothing(tmp_path):
     (folder / "inside" / "deep" / "file").write_bytes(b"1234")
     (folder / "other").symlink_to(folder / "inside", target_is_directory=True)
     (folder / "nowhere").symlink_to(tmp_path / "gone")
+    (folder / "loop").symlink_to(folder / "loop")
     (folder / "again").symlink_to(folder / "inside" / "deep" / "file")
     assert storage.size_of(folder) == 8
 

@@ -136,7 +136,7 @@ def best_start(
     features : dask array of shape (n, feature)
         In the space where distances are measured; more than `k` colours if none is held.
     counts : dask array of shape (n,)
-        The pixels of each.
+        The pixels of each, whole numbers in any data type.
     codes : dask array of shape (n,), uint32
         Ascending; see `WeightedColors`.
     k : int

@@ -1,4 +1,4 @@
-"""The threads of a worker that runs one task while nothing else can be done."""
+"""The threads of a worker that runs one task while there is little else to do."""
 
 from __future__ import annotations
 
@@ -36,5 +36,7 @@ def in_parts(work: Callable[[slice], R], n: int) -> list[R]:
     [262144, 1]
     """
     parts = [slice(start, min(start + PART, n)) for start in range(0, n, PART)]
-    with ThreadPoolExecutor(min(threads_here(), max(1, len(parts)))) as pool:
+    if len(parts) <= 1:
+        return list(map(work, parts))
+    with ThreadPoolExecutor(min(threads_here(), len(parts))) as pool:
         return list(pool.map(work, parts))

@@ -62,9 +62,9 @@ def pyramid(
 ) -> Iterator[Level]:
     """Go through the levels of an image, the full image first, the single pixel last.
 
-    Each chunk of a level is a task on the chunks under it: on as many neighbours as are together
-    as large as one of the full image, so that tasks become few and none takes more memory. Halving
-    has a lower priority than what is done with the image itself.
+    Each chunk of a level is a task on the chunks under it: on as many neighbours as have together
+    half the pixels of a chunk of the full image, so that tasks become few. Halving has a lower
+    priority than what is done with the image itself.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def pyramid(
     mask : dask array of shape (y, x), optional
         0 where a pixel is invalid.
     receipts : Receipts, optional
-        Where the chunks of the third level under a large image are kept, a 64th of its pixels, so
-        that a run that goes on need not read again what is under them.
+        Where the chunks of the third level under an image of more than a few are kept, a 64th of
+        its pixels, so that a run that goes on need not read again what is under them.
 
     Yields
     ------
@@ -89,7 +89,7 @@ def pyramid(
     [[[10, 20, 60], [30, 40, 80]], [[25, 70]], [[48]]]
     """
     level = _regular(Level(*checked(pixels, mask)))
-    rows, columns = (max(sizes) for sizes in level.pixels.chunks[:2])
+    most = level.pixels.chunks[0][0] * level.pixels.chunks[1][0] // 2
     halvings = 0
     while True:
         yield level
@@ -100,7 +100,7 @@ def pyramid(
         # After the work on the full image: that takes long enough for the scheduler to keep up, and
         # halves that are there early take memory.
         with dask.annotate(priority=-1):
-            level = _halved(level, (rows, columns), receipts if kept else None)
+            level = _halved(level, most, receipts if kept else None)
 
 
 def _regular(level: Level) -> Level:
@@ -119,16 +119,26 @@ def _regular(level: Level) -> Level:
     return Level(level.pixels.rechunk((side, side, -1)), mask)
 
 
-def _halved(level: Level, chunk: tuple[int, int], receipts: Receipts | None) -> Level:
-    """Halve a level, in tasks on at least so many rows and columns."""
-    rows, columns, _ = level.pixels.chunks
-    cuts = _cut(rows, chunk[0]), _cut(columns, chunk[1])
+def _halved(level: Level, pixels: int, receipts: Receipts | None) -> Level:
+    """Halve a level, in tasks on chunks that have about so many pixels together."""
+    cuts = _cuts(level, pixels)
     if level.mask is None:
         return Level(_over_cuts("halve", _halve, cuts, receipts, level.pixels), None)
     return Level(
         _over_cuts("halve", _halve, cuts, receipts, level.pixels, level.mask),
         _over_cuts("halve-mask", _halve_mask, cuts, receipts, level.mask),
     )
+
+
+def _cuts(level: Level, pixels: int) -> tuple[list[range], list[range]]:
+    """Put neighbouring chunks into groups, rows and columns of chunks."""
+    rows, columns, _ = level.pixels.chunks
+    # Side by side first: chunks come row by row, and a whole row of them would wait for the next.
+    down = _cut(rows, 1)
+    across = _cut(columns, ceil_div(pixels, sum(rows[i] for i in down[0])))
+    if len(across) == 1:
+        down = _cut(rows, ceil_div(pixels, sum(columns)))
+    return down, across
 
 
 def _cut(sizes: tuple[int, ...], least: int) -> list[range]:
@@ -149,20 +159,21 @@ def _over_cuts(
     *arrays: da.Array,
 ) -> da.Array:
     """Halve the first of some arrays: a task for each group of chunks, on these of all arrays."""
-    array, there = arrays[0], list[Any](arrays)
+    array = arrays[0]
+    dependencies: list[Any] = list(arrays)
     ((name, _),) = block_names(stage, [array.name for array in arrays], 1)
     graph: dict[Any, Any] = {}
     for (y, rows), (x, columns) in product(*map(enumerate, cuts)):
         blocks = [_block_names(array, rows, columns) for array in arrays]
         task = (work, *blocks)
         key = (name, y, x, *(0,) * (array.ndim - 2))
-        graph[key] = task if receipts is None else receipts.task(f"{stage}-{y}-{x}", task)
+        graph[key] = task if receipts is None else receipts.task(f"{stage}-{KEPT}-{y}-{x}", task)
     chunks = [
         tuple(ceil_div(sum(sizes[i] for i in group), 2) for group in cut)
         for sizes, cut in zip(array.chunks, cuts, strict=False)
     ]
     return da.Array(
-        HighLevelGraph.from_collections(name, graph, dependencies=there),
+        HighLevelGraph.from_collections(name, graph, dependencies=dependencies),
         name,
         chunks=(*chunks, *array.chunks[2:]),
         dtype=array.dtype,

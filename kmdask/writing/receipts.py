@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from kmdask.places import Place
 
 
+VERSION = 2
+"""Raised when receipts of the version before would be taken for those of other chunks."""
+
 CHECKSUM = 4
 """Bytes of the checksum at the end of a receipt; a bit that is wrong would be written on."""
 
