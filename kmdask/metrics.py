@@ -156,7 +156,7 @@ def measure(colors: WeightedColors, palette: Palette, *, space: Space | None = N
         space.check(colors.bands, colors.dtype)
     plain = colors.exact and space is None and palette.colors.dtype == np.uint8
     columns = [colors.colors, colors.counts, colors.codes if plain else None]
-    errors, _ = over_chunks("measure", _block_errors, merged, columns, palette, space)
+    errors, _ = over_chunks("measure", _color_errors, merged, columns, palette, space)
     return metrics_of(dask.compute(errors)[0], palette.bands, colors.high - colors.low)
 
 
@@ -234,20 +234,6 @@ def with_largest(
     return rows
 
 
-def _block_errors(
-    colors: npt.NDArray[np.floating[Any]],
-    counts: npt.NDArray[np.int64],
-    codes: npt.NDArray[np.uint32] | None,
-    palette: Palette,
-    space: Space | None,
-) -> npt.NDArray[np.float64]:
-    def part(rows: slice) -> npt.NDArray[np.float64]:
-        there = None if codes is None else codes[rows]
-        return _color_errors(colors[rows], counts[rows], there, palette, space)
-
-    return merged(in_parts(part, len(colors)))
-
-
 def _color_errors(
     colors: npt.NDArray[np.floating[Any]],
     counts: npt.NDArray[np.int64],
@@ -256,18 +242,23 @@ def _color_errors(
     space: Space | None,
 ) -> npt.NDArray[np.float64]:
     entries = palette.colors.astype(np.float64)
-    if codes is None:
-        labels = nearest_rows(colors, entries, space, palette.penalties)
-    else:
-        labels = entries_of_codes(codes, palette)
-    pixels = np.bincount(labels, counts, len(palette))
-    seen = seen_in_colors(colors, palette.colors, labels, counts)
-    sums, largest = np.empty(palette.bands), np.empty(palette.bands)
-    # Band by band: what is worked on stays in the cache.
-    for band in range(palette.bands):
-        gaps = np.abs(colors[:, band] - entries[labels, band])
-        sums[band], largest[band] = (gaps * gaps * counts).sum(), gaps.max(initial=0)
-    return with_largest(np.concatenate([sums, pixels, seen]), largest)
+
+    def part(rows: slice) -> npt.NDArray[np.float64]:
+        some, times = colors[rows], counts[rows]
+        if codes is None:
+            labels = nearest_rows(some, entries, space, palette.penalties)
+        else:
+            labels = entries_of_codes(codes[rows], palette)
+        pixels = np.bincount(labels, times, len(palette))
+        seen = seen_in_colors(some, palette.colors, labels, times)
+        sums, largest = np.empty(palette.bands), np.empty(palette.bands)
+        # Band by band: what is worked on stays in the cache.
+        for band in range(palette.bands):
+            gaps = np.abs(some[:, band] - entries[labels, band])
+            sums[band], largest[band] = (gaps * gaps * times).sum(), gaps.max(initial=0)
+        return with_largest(np.concatenate([sums, pixels, seen]), largest)
+
+    return merged(in_parts(part, len(colors)))
 
 
 def _pixel_errors(

@@ -73,8 +73,8 @@ def pyramid(
     mask : dask array of shape (y, x), optional
         0 where a pixel is invalid.
     receipts : Receipts, optional
-        Where the chunks of the third level under an image of more than a few are kept, a 64th of
-        its pixels, so that a run that goes on need not read again what is under them.
+        Where the chunks after three halvings are kept, a 64th of the pixels, unless they are few:
+        a run that goes on need not read again what is under them.
 
     Yields
     ------
@@ -89,7 +89,7 @@ def pyramid(
     [[[10, 20, 60], [30, 40, 80]], [[25, 70]], [[48]]]
     """
     level = _regular(Level(*checked(pixels, mask)))
-    most = level.pixels.chunks[0][0] * level.pixels.chunks[1][0] // 2
+    enough = level.pixels.chunks[0][0] * level.pixels.chunks[1][0] // 2
     halvings = 0
     while True:
         yield level
@@ -100,7 +100,7 @@ def pyramid(
         # After the work on the full image: that takes long enough for the scheduler to keep up, and
         # halves that are there early take memory.
         with dask.annotate(priority=-1):
-            level = _halved(level, most, receipts if kept else None)
+            level = _halved(level, enough, receipts if kept else None)
 
 
 def _regular(level: Level) -> Level:
