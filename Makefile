@@ -9,6 +9,9 @@ ARGS ?=
 SIZE ?= 1gp
 RESULTS ?= benchmarks/results
 
+# Tests and benchmarks start hundreds of processes, each of which would compile kmdask's modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # No CONSTRAINTS means the newest of everything, also in a .venv that is there already.

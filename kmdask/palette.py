@@ -38,6 +38,12 @@ class Palette:
     --------
     >>> Palette.from_centers(np.array([[200.2, 10.0, 10.0], [0.4, 0.0, 0.0]]))
     Palette(['#000000', '#c80a0a'])
+
+    NumPy takes it for its colours:
+
+    >>> np.asarray(Palette(np.array([[7], [9]])))
+    array([[7],
+           [9]])
     """
 
     colors: npt.NDArray[Any]
@@ -106,6 +112,13 @@ class Palette:
 
     def __len__(self) -> int:
         return len(self.colors)
+
+    def __array__(
+        self,
+        dtype: npt.DTypeLike | None = None,
+        copy: bool | None = None,  # noqa: FBT001  as NumPy gives it
+    ) -> npt.NDArray[Any]:
+        return np.array(self.colors, dtype, copy=copy)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Palette) or other.colors.dtype != self.colors.dtype:

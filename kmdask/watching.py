@@ -80,7 +80,8 @@ def looking(
 def tasks_at_work(dask_scheduler: Scheduler, span: str) -> str:
     """Say, on the scheduler, which tasks of a span run: "lloyd-step 7: 3 of 8 tasks".
 
-    The first number is how many groups of that name there were, one for each step.
+    The first number is how many groups of that name there were, one for each step. Of a single task
+    there is its name to say: "measure".
     """
     extension: Any = dask_scheduler.extensions.get("spans")
     known = extension and extension.spans.get(span)
@@ -95,7 +96,8 @@ def tasks_at_work(dask_scheduler: Scheduler, span: str) -> str:
     states = group.states
     done = states["memory"] + states["released"] + states["erred"] + states["forgotten"]
     name = group.prefix.name + (f" {same}" if same > 1 else "")
-    return f"{name}: {done} of {sum(states.values())} tasks"
+    total = sum(states.values())
+    return f"{name}: {done} of {total} tasks" if total > 1 else name
 
 
 @contextmanager

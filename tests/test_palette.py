@@ -200,6 +200,16 @@ def test_palettes_are_read_only_and_leave_the_given_array_alone():
     assert palette.colors.tolist() == [[1, 2, 3]]
 
 
+def test_numpy_takes_a_palette_for_its_colours():
+    np.testing.assert_array_equal(np.asarray(FEW), FEW.colors, strict=True)
+    assert np.shares_memory(np.asarray(FEW), FEW.colors)
+    assert not np.asarray(FEW).flags.writeable
+    own = np.array(FEW)
+    own[0] = 7
+    assert not np.shares_memory(own, FEW.colors)
+    assert np.asarray(FEW, np.float64).dtype == np.float64
+
+
 def test_palettes_pickle():
     again = pickle.loads(pickle.dumps(FEW))  # noqa: S301  our own bytes
     assert again == FEW

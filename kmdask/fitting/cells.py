@@ -211,28 +211,36 @@ def _gather(pixels: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None, grid: 
 
 def _merge(parts: list[Gathered]) -> Gathered:
     dropped = max(part.dropped for part in parts)
-    codes = np.concatenate([part.codes >> np.uint32(dropped - part.dropped) for part in parts])
-    order = np.argsort(codes, kind="stable")
-    codes, counts, sums = (
-        codes[order],
-        np.concatenate([part.counts for part in parts])[order],
-        np.concatenate([part.sums for part in parts])[order],
-    )
-    first = _first_of_equals(codes)
-    while first.size > MOST:
+    codes = np.concatenate([_coarser(part, dropped) for part in parts])
+    codes.sort(kind="stable")
+    codes = codes[_first_of_equals(codes)]
+    while codes.size > MOST:
         dropped += 1
         codes >>= np.uint32(1)
-        first = _first_of_equals(codes)
-    if first.size:
-        counts, sums = np.add.reduceat(counts, first), np.add.reduceat(sums, first)
+        codes = codes[_first_of_equals(codes)]
+    counts = np.zeros(codes.size, np.int64)
+    sums = np.zeros((codes.size, parts[0].sums.shape[1]), np.int64)
+    # Part by part: sorted together, the copies of all sums would be most of a run's memory.
+    for part in parts:
+        own = _coarser(part, dropped)
+        first = _first_of_equals(own)
+        if first.size:
+            places = np.searchsorted(codes, own[first])
+            counts[places] += np.add.reduceat(part.counts, first)
+            sums[places] += np.add.reduceat(part.sums, first)
     return Gathered(
-        codes=codes[first],
+        codes=codes,
         counts=counts,
         sums=sums,
         dropped=dropped,
         low=np.min([part.low for part in parts], axis=0),
         high=np.max([part.high for part in parts], axis=0),
     )
+
+
+def _coarser(part: Gathered, dropped: int) -> npt.NDArray[np.uint32]:
+    """Return the codes of a part with so many bits dropped in all: ascending, some repeated."""
+    return part.codes >> np.uint32(dropped - part.dropped)
 
 
 def _first_of_equals(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
