@@ -39,7 +39,7 @@ class Palette:
     >>> Palette.from_centers(np.array([[200.2, 10.0, 10.0], [0.4, 0.0, 0.0]]))
     Palette(['#000000', '#c80a0a'])
 
-    NumPy takes it for its colours:
+    NumPy takes it for its colours, without penalties:
 
     >>> np.asarray(Palette(np.array([[7], [9]])))
     array([[7],

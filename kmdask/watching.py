@@ -81,7 +81,7 @@ def tasks_at_work(dask_scheduler: Scheduler, span: str) -> str:
     """Say, on the scheduler, which tasks of a span run: "lloyd-step 7: 3 of 8 tasks".
 
     The first number is how many groups of that name there were, one for each step. Of a single task
-    there is its name to say: "measure".
+    no number of tasks is told: "measure".
     """
     extension: Any = dask_scheduler.extensions.get("spans")
     known = extension and extension.spans.get(span)
