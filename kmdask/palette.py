@@ -114,9 +114,7 @@ class Palette:
         return len(self.colors)
 
     def __array__(
-        self,
-        dtype: npt.DTypeLike | None = None,
-        copy: bool | None = None,  # noqa: FBT001  as NumPy gives it
+        self, dtype: npt.DTypeLike | None = None, *, copy: bool | None = None
     ) -> npt.NDArray[Any]:
         return np.array(self.colors, dtype, copy=copy)
 

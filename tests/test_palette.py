@@ -208,6 +208,8 @@ def test_numpy_takes_a_palette_for_its_colours():
     own[0] = 7
     assert not np.shares_memory(own, FEW.colors)
     assert np.asarray(FEW, np.float64).dtype == np.float64
+    with pytest.raises(ValueError, match="copy"):
+        np.array(FEW, np.float64, copy=False)
 
 
 def test_palettes_pickle():
