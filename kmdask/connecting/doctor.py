@@ -40,7 +40,11 @@ if TYPE_CHECKING:
     from kmdask.reading.sources import Source
 
 PATIENCE = 5
-"""Seconds that a dashboard may take to answer."""
+"""Seconds that a dashboard's machine may take to be reached."""
+
+IMPORTING = 30
+"""Seconds that a dashboard may take to answer: the first request may have to import all of Bokeh,
+beside whatever else the machine does."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,8 @@ def _dashboard(link: str) -> Check:
     try:
         line = kinds[where.scheme](where.hostname or "", where.port, timeout=PATIENCE)
         try:
+            line.connect()
+            line.sock.settimeout(IMPORTING)
             line.request("GET", where.path)
             status = line.getresponse().status
         finally:
