@@ -135,9 +135,12 @@ def test_plus_plus_without_weight_is_an_error():
         plus_plus(np.ones((3, 1)), np.zeros(3), 2, np.random.default_rng(0))
 
 
-def test_workers_import_neither_dask_ml_nor_scikit_learn():
+def test_counting_and_fitting_import_neither_dask_ml_nor_scikit_learn():
+    # Four bands are gathered in cells, along the principal axes of a sample.
     code = (
-        "import sys; from kmdask.fitting import lloyd, kmeans_blocks, kmeans_init; "
+        "import sys, dask.array as da, numpy as np; from kmdask import count_colors, fit_palette; "
+        "pixels = np.random.default_rng(0).integers(999, size=(30, 40, 4), dtype=np.uint16); "
+        "assert len(fit_palette(count_colors(da.from_array(pixels)), 3)) == 3; "
         "sys.exit(bool({'dask_ml', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
