@@ -18,11 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+CACHE = 1 << 24
+"""Bytes of GDAL's cache of blocks.
+
+Chunks are whole blocks, so hardly any block is asked for twice. Measured, more is slower (blocks in
+fresh memory), and with less bands that lie apart travel in twice the requests. The default, 5 % of
+the machine's memory, would be the footprint of each worker.
+"""
+
+LARGE = 1 << 26
+"""Bytes of a block up to which there is room for it besides."""
+
 OPTIONS = {
-    # Bytes. Chunks are whole blocks, so hardly any block is asked for twice. Measured, more is
-    # slower (blocks in fresh memory), and with less bands that lie apart travel in twice the
-    # requests. The default, 5 % of the machine's memory, would be the footprint of each worker.
-    "GDAL_CACHEMAX": 1 << 24,
+    "GDAL_CACHEMAX": CACHE,
     # Dask's threads decode whole chunks side by side; threads within a read would fight them.
     "GDAL_NUM_THREADS": 1,
 }
@@ -42,6 +50,11 @@ _opening = threading.Lock()
 
 _renewing = threading.Lock()
 
+_counting = threading.Lock()
+
+_blocks: list[int] = []
+"""Bytes of a block for each thread of this process that reads."""
+
 _versions: dict[str, str] = {}
 """Of remote files that GDAL has read in this process, what told them from later ones."""
 
@@ -54,6 +67,27 @@ def settings(path: str, options: dict[str, Any] = OPTIONS) -> Iterator[None]:
     # would forget the headers of all remote files each time it is told of them.
     with rasterio.Env(DummySession(), **options, **remote_options(path)):
         yield
+
+
+@contextmanager
+def reading(path: str, block: int) -> Iterator[None]:
+    """Have GDAL's settings for reading pixels in blocks of so many bytes, all bands together.
+
+    All threads share one cache, into which a block of interleaved bands goes band by band. If their
+    blocks do not all fit, threads push out each other's bands before these are asked for, and a
+    block is taken apart, or decoded, anew for every band: 100 bands of 16 bits in blocks of
+    256 x 256 pixels took two threads ten times as long. So there is room for a block of each.
+    """
+    own = block if block <= LARGE else 0
+    with _counting:
+        _blocks.append(own)
+        room = CACHE + sum(_blocks)
+    try:
+        with settings(path, OPTIONS | {"GDAL_CACHEMAX": room}):
+            yield
+    finally:
+        with _counting:
+            _blocks.remove(own)
 
 
 def open_dataset(path: str | Path, *args: Any, **kwargs: Any) -> Any:

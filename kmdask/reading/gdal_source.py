@@ -42,6 +42,8 @@ class RasterioSource:
     dtype: np.dtype[Any]
     bands: tuple[Band, ...]
     block: tuple[int, int]
+    block_bytes: int
+    """What GDAL decodes at once: of interleaved bands the blocks of all that are stored."""
     georef: Georef
     choice: Choice
     validity: Validity
@@ -96,15 +98,18 @@ class RasterioSource:
         if dataset.driver == "PNG" and remote.is_file(path):
             verify_png(places.place(path))
         whole = dataset.driver in WHOLE_IMAGE_DRIVERS
-        block = dataset.shape if whole else dataset.block_shapes[choice.indexes[0] - 1]
+        block = dataset.block_shapes[choice.indexes[0] - 1]
+        block_bytes = _block_bytes(dataset, choice, block)
         validity = find_validity(dataset, facts, choice, nodata)
-        _check_block(path, dataset, choice, block, whole=whole)
+        if not whole:
+            _check_block(path, dataset.width, block, block_bytes)
         return cls(
             path=path,
             shape=dataset.shape,
             dtype=choice.dtype,
             bands=with_nodata(dataset, choice, validity, nodata),
-            block=block,
+            block=dataset.shape if whole else block,
+            block_bytes=block_bytes,
             georef=read_georef(path, dataset),
             choice=choice,
             validity=validity,
@@ -126,7 +131,7 @@ class RasterioSource:
         """Read a window of shape (y, x, sample), band by band in memory as GDAL gives it."""
 
         def once() -> npt.NDArray[Any]:
-            with gdal.settings(self.path), self._opened(rows, columns) as dataset:
+            with gdal.reading(self.path, self.block_bytes), self._opened(rows, columns) as dataset:
                 return self._window(dataset, rows, columns)
 
         gdal.renew(self.path, self.version)
@@ -158,7 +163,7 @@ class RasterioSource:
         everything = slice(0, self.shape[0]), slice(0, self.shape[1])
         pixel_bytes = (len(self.bands) + self.masked) * self.dtype.itemsize
         gdal.renew(self.path, self.version)
-        with gdal.settings(self.path), self._opened(*everything) as dataset:
+        with gdal.reading(self.path, self.block_bytes), self._opened(*everything) as dataset:
             for rows, columns in forward_windows(self.shape, pixel_bytes):
                 yield rows, columns, self._window(dataset, rows, columns)
 
@@ -231,15 +236,16 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].removesuffix(".")
 
 
-def _check_block(
-    path: str, dataset: Any, choice: Choice, block: tuple[int, int], *, whole: bool
-) -> None:
-    """Refuse tiles that GDAL would need more memory for than a worker may be asked to have."""
+def _block_bytes(dataset: Any, choice: Choice, block: tuple[int, int]) -> int:
     interleaved = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
     together = dataset.count if interleaved else 1
-    size = block[0] * block[1] * together * choice.stored.itemsize
-    tiles = block[1] < dataset.width or block[0] == 1
-    if tiles and not whole and size > LARGEST_BLOCK:
+    return int(block[0] * block[1] * together * choice.stored.itemsize)
+
+
+def _check_block(path: str, width: int, block: tuple[int, int], size: int) -> None:
+    """Refuse tiles that GDAL would need more memory for than a worker may be asked to have."""
+    tiles = block[1] < width or block[0] == 1
+    if tiles and size > LARGEST_BLOCK:
         reason = (
             f"its blocks of {block[0]} x {block[1]} pixels take {size} bytes each, more than "
             f"{LARGEST_BLOCK}, and can only be decoded whole"
