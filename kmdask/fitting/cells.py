@@ -22,7 +22,8 @@ from kmdask.fitting.colors import WeightedColors, added_up
 from kmdask.fitting.look import NOTHING_VALID
 from kmdask.fitting.space import product
 from kmdask.graphs import block_names, over_chunks
-from kmdask.kernels.cells import Gathered, gather
+from kmdask.kernels.cells import Gathered, add_cells, gather
+from kmdask.kernels.views import frozen
 from kmdask.pixels import valid_or_all
 
 if TYPE_CHECKING:
@@ -222,12 +223,8 @@ def _merge(parts: list[Gathered]) -> Gathered:
     sums = np.zeros((codes.size, parts[0].sums.shape[1]), np.int64)
     # Part by part: sorted together, the copies of all sums would be most of a run's memory.
     for part in parts:
-        own = _coarser(part, dropped)
-        first = _first_of_equals(own)
-        if first.size:
-            places = np.searchsorted(codes, own[first])
-            counts[places] += np.add.reduceat(part.counts, first)
-            sums[places] += np.add.reduceat(part.sums, first)
+        own = frozen(_coarser(part, dropped))
+        add_cells(own, frozen(part.counts), frozen(part.sums), codes, counts, sums)
     return Gathered(
         codes=codes,
         counts=counts,

@@ -166,6 +166,36 @@ def _gather(
     return n, dropped
 
 
+@kernel
+def add_cells(
+    own: npt.NDArray[np.uint32],
+    counts: npt.NDArray[np.int64],
+    sums: npt.NDArray[np.int64],
+    codes: npt.NDArray[np.uint32],
+    all_counts: npt.NDArray[np.int64],
+    all_sums: npt.NDArray[np.int64],
+) -> None:
+    """Add cells to those of the same codes.
+
+    Parameters
+    ----------
+    own : uint32 array of shape (n,)
+        Their codes, ascending, some of them perhaps repeated.
+    counts, sums : int64 arrays of shape (n,) and (n, band)
+    codes : uint32 array of shape (m,)
+        Different codes, ascending, with all of `own` among them.
+    all_counts, all_sums : int64 arrays of shape (m,) and (m, band)
+        Are added to.
+    """
+    at = 0
+    for i in range(own.size):
+        while codes[at] < own[i]:
+            at += 1
+        all_counts[at] += counts[i]
+        for band in range(sums.shape[1]):
+            all_sums[at, band] += sums[i, band]
+
+
 def gather(
     pixels: npt.NDArray[np.generic],
     mask: npt.NDArray[np.uint8],
