@@ -233,8 +233,12 @@ def of_pixels(block: Block) -> list[Kernel]:
     moments = (np.zeros(3), ones, 2.0**40, sums, counts)
     entries = block.palette.astype(np.float64)
     errors_of = (block.pixels, block.indices, entries, np.zeros(3), counts, np.zeros(3))
+    found = cells.gather(deep, ALL_VALID, *dealt)
+    codes, added = frozen(found.codes), (found.counts.copy(), found.sums.copy())
+    columns = codes, frozen(found.counts), frozen(found.sums), codes
     return [
         Kernel("gather", lambda: cells.gather(deep, ALL_VALID, *dealt), block.size),
+        Kernel("add_cells", lambda: cells.add_cells(*columns, *added), len(codes), "cells"),
         Kernel(
             "nearest_pixels", lambda: nearest.nearest_pixels(*given, block.k, indices), block.size
         ),

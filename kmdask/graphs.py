@@ -25,7 +25,7 @@ SMALL = 1 << 12
 """Bytes that may well be sent with every task."""
 
 FAN_IN = 8
-"""Partial results merged by one task."""
+"""Partial results merged by one task, if they are small."""
 
 
 def block_names(stage: str, token: object, n: int) -> list[tuple[str, int]]:
@@ -35,7 +35,7 @@ def block_names(stage: str, token: object, n: int) -> list[tuple[str, int]]:
 
 
 def merge_tasks(
-    merge: Callable[[list[Any]], Any], keys: Sequence[Any], stage: str
+    merge: Callable[[list[Any]], Any], keys: Sequence[Any], stage: str, fan_in: int = FAN_IN
 ) -> tuple[Any, dict[Any, Any]]:
     """Tasks that merge partial results in a tree, always in the same order.
 
@@ -45,11 +45,13 @@ def merge_tasks(
     Parameters
     ----------
     merge : callable
-        Takes a list of up to `FAN_IN` partial results, in order, and returns one of the same kind.
+        Takes a list of up to `fan_in` partial results, in order, and returns one of the same kind.
     keys : sequence
         Keys of the partial results, at least one.
     stage : str
         Name of the merging tasks in the dashboard.
+    fan_in : int, default 8
+        Partial results that one task merges, which are all in memory then; 2 or more.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def merge_tasks(
     level = list(keys)
     tasks: dict[Any, Any] = {}
     while len(level) > 1:
-        groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
+        groups = [level[i : i + fan_in] for i in range(0, len(level), fan_in)]
         level = block_names(stage, level[0], len(groups))
         tasks.update({key: (merge, group) for key, group in zip(level, groups, strict=True)})
     return level[0], tasks
@@ -86,6 +88,7 @@ def over_chunks(
     places: bool = False,
     finish: Callable[..., Any] | None = None,
     receipts: Receipts | None = None,
+    fan_in: int = FAN_IN,
 ) -> tuple[Delayed, da.Array]:
     """One pass over the chunks of an image: a task for each, and a tree that merges their results.
 
@@ -108,6 +111,8 @@ def over_chunks(
         where there is none, and what is shared; returns what is merged in place of the first.
     receipts : Receipts, optional
         Where the results of finished chunks are kept; these are arrays then.
+    fan_in : int, default 8
+        As for `merge_tasks`.
 
     Returns
     -------
@@ -145,7 +150,7 @@ def over_chunks(
         merged = block_names(f"{stage}-finish", token, len(names))
         around = _neighbours(names, int(first.numblocks[1]))
         graph |= {key: (finish, *four, *sent) for key, four in zip(merged, around, strict=True)}
-    root, merging = merge_tasks(merge, merged, "merge")
+    root, merging = merge_tasks(merge, merged, "merge", fan_in)
     ticks = block_names(f"{stage}-done", token, len(names))
     graph |= merging | {tick: (_tick, name) for tick, name in zip(ticks, names, strict=True)}
     whole = HighLevelGraph.from_collections(ticks[0][0], graph, dependencies=there)

@@ -130,9 +130,12 @@ def test_cells_equal_brute_force(image, holes, monkeypatch, dtype):
     dtype=st.sampled_from(["uint16", "float32", "float64"]),
     masked=st.booleans(),
     most=st.sampled_from([1, 7, 40, 1 << 18]),
+    merged=st.sampled_from([1, cells.MERGED]),
     seed=st.integers(0, 99),
 )
-def test_cells_do_not_depend_on_chunks(image, holes, rows, columns, dtype, masked, most, seed):
+def test_cells_do_not_depend_on_chunks(
+    image, holes, rows, columns, dtype, masked, most, merged, seed
+):
     shape = sum(rows), sum(columns)
     pixels = image(dtype, *shape, 3, seed)
     valid = holes(*shape, seed) if masked else None
@@ -141,6 +144,7 @@ def test_cells_do_not_depend_on_chunks(image, holes, rows, columns, dtype, maske
     grid = grid_of(pixels, valid)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cells, "MOST", most)
+        patch.setattr(cells, "MERGED", merged)
         found = gathered(pixels, grid, valid, (rows, columns))
         same(gathered(pixels, grid, valid), found)
     assert 1 <= found.codes.size <= most
@@ -159,6 +163,15 @@ def test_coarser_cells_are_joined_cells(monkeypatch, image, most):
     check(found, brute(pixels, grid, most=most))
     np.testing.assert_array_equal(np.unique(fine.codes >> found.dropped), found.codes)
     assert found.counts.sum() == fine.counts.sum() == 3000
+
+
+@pytest.mark.parametrize(("bands", "together"), [(4, 8), (30, 4), (100, 2), (400, 2)])
+def test_few_results_of_many_bands_are_in_memory_at_once(image, bands, together):
+    pixels = image("uint16", 20, 10, bands)
+    lazy = da.from_array(pixels, chunks=(1, 10, -1))
+    table, _ = CellCounter(grid_of(pixels), pixels.dtype).table(lazy, None)
+    merges = [task for key, task in table.dask.items() if str(key[0]).startswith("merge")]
+    assert max(len(group) for _, group in merges) == together
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 8, 9, 33])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import rasterio
@@ -12,7 +15,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from kmdask import SourceError, chunks, open_raster
-from kmdask.reading import gdal, sources
+from kmdask.reading import gdal, gdal_source, sources
 
 UTM = {"crs": CRS.from_epsg(32629), "transform": Affine(10, 0, 5e5, 0, -10, 6e6)}
 
@@ -198,6 +201,35 @@ def test_the_copy_is_one_forward_pass(tmp_path, monkeypatch, scene, write_raster
         assert (tmp_path / str(height) / "spool.zarr").exists()
         times.append(len(opened))
     assert times[0] == times[1]
+
+
+@pytest.mark.parametrize(("interleave", "together"), [("pixel", 5), ("band", 1)])
+def test_the_cache_has_room_for_a_block_of_every_reader(
+    tmp_path, monkeypatch, scene, write_raster, interleave, together
+):
+    # Else threads push interleaved bands of each other out of it, and decode them anew.
+    path = tmp_path / "image.tif"
+    tiles = {"tiled": True, "blockxsize": 256, "blockysize": 128, "interleave": interleave}
+    write_raster(path, scene(300, 400, 5), **tiles)
+    source = gdal_source.RasterioSource.open(str(path))
+    block = 256 * 128 * together
+    assert source.block_bytes == block
+    both, room = threading.Barrier(2, timeout=60), []
+
+    def waiting(*args, **kwargs):
+        both.wait()
+        room.append(rasterio.env.getenv()["GDAL_CACHEMAX"])
+        return open_dataset(*args, **kwargs)
+
+    open_dataset = gdal.open_dataset
+    monkeypatch.setattr(gdal, "open_dataset", waiting)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: source.read(slice(0, 300), slice(0, 400)), range(2)))
+    assert sorted(room) == [gdal.CACHE + block, gdal.CACHE + 2 * block]
+    with gdal.reading(str(path), block):
+        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == gdal.CACHE + block
+    with gdal.reading(str(path), gdal.LARGE + 1):
+        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == gdal.CACHE
 
 
 def test_the_temporary_copy_needs_no_scratch_given(tmp_path, scene, small_chunks):  # noqa: ARG001

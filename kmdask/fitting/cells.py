@@ -21,7 +21,7 @@ from kmdask.errors import EmptyImageError
 from kmdask.fitting.colors import WeightedColors, added_up
 from kmdask.fitting.look import NOTHING_VALID
 from kmdask.fitting.space import product
-from kmdask.graphs import block_names, over_chunks
+from kmdask.graphs import FAN_IN, block_names, over_chunks
 from kmdask.kernels.cells import Gathered, add_cells, gather
 from kmdask.kernels.views import frozen
 from kmdask.pixels import valid_or_all
@@ -40,6 +40,9 @@ BITS = 32
 
 AXIS_BITS = 16
 """Bits along one axis at most."""
+
+MERGED = 1 << 28
+"""Bytes of results that a task merges at most, unless two take more."""
 
 AXES = 8
 """Principal axes that are cut: what others hold is in the sums."""
@@ -162,11 +165,12 @@ class CellCounter:
 
     def table(self, pixels: da.Array, mask: da.Array | None) -> tuple[Delayed, da.Array]:
         """Gather the pixels, lazily."""
-        return over_chunks("count", _gather, _merge, [pixels, mask], self.grid)
+        arrays, fan_in = [pixels, mask], self._fan_in()
+        return over_chunks("count", _gather, _merge, arrays, self.grid, fan_in=fan_in)
 
     def joined(self, tables: Sequence[Delayed]) -> Delayed:
         """Add up the cells of several images."""
-        return added_up(_merge, tables)
+        return added_up(_merge, tables, self._fan_in())
 
     def colors(self, table: Delayed) -> WeightedColors:
         """Make colours of a persisted table: the mean of each cell."""
@@ -187,6 +191,11 @@ class CellCounter:
         if self.dtype == np.uint8:
             low, high = 0.0, 255.0
         return WeightedColors(colors, counts, codes, pixels, low, high, exact=False)
+
+    def _fan_in(self) -> int:
+        """Results merged at once: of many bands they are large, 213 MB each of a hundred."""
+        large = MOST * (len(self.grid.units.offset) + 2) * np.dtype(np.int64).itemsize
+        return max(2, min(FAN_IN, MERGED // large))
 
 
 def _totals(gathered: Gathered) -> tuple[int, int, float, float]:

@@ -22,7 +22,7 @@ from kmdask.chunks import split
 from kmdask.errors import EmptyImageError
 from kmdask.fitting.look import NOTHING_VALID
 from kmdask.fitting.threads import in_parts
-from kmdask.graphs import block_names, merge_tasks, over_chunks
+from kmdask.graphs import FAN_IN, block_names, merge_tasks, over_chunks
 from kmdask.kernels import colors as kernels
 from kmdask.pixels import valid_or_all
 
@@ -147,11 +147,13 @@ class ColorCounter:
         return WeightedColors(colors, counts, codes, pixels, low=0.0, high=255.0)
 
 
-def added_up(merge: Callable[[list[Any]], Any], tables: Sequence[Delayed]) -> Delayed:
+def added_up(
+    merge: Callable[[list[Any]], Any], tables: Sequence[Delayed], fan_in: int = FAN_IN
+) -> Delayed:
     """Merge persisted results in a tree; one is left as it is."""
     if len(tables) == 1:
         return tables[0]
-    root, tasks = merge_tasks(merge, [table.key for table in tables], "merge")
+    root, tasks = merge_tasks(merge, [table.key for table in tables], "merge", fan_in)
     there: list[Any] = list(tables)
     graph = HighLevelGraph.from_collections(root[0], tasks, dependencies=there)
     joined: Delayed = dask.persist(Delayed(root, graph, layer=root[0]), optimize_graph=False)[0]
