@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import rasterio
+from rasterio._env import get_gdal_config, set_gdal_config
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.session import DummySession
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CACHE = 1 << 24
-"""Bytes of GDAL's cache of blocks.
+"""Bytes of GDAL's cache of blocks, while anything is read.
 
 Chunks are whole blocks, so hardly any block is asked for twice. Measured, more is slower (blocks in
 fresh memory), and with less bands that lie apart travel in twice the requests. The default, 5 % of
@@ -29,8 +30,9 @@ the machine's memory, would be the footprint of each worker.
 LARGE = 1 << 26
 """Bytes of a block up to which there is room for it besides."""
 
+LIMIT = "GDAL_CACHEMAX"
+
 OPTIONS = {
-    "GDAL_CACHEMAX": CACHE,
     # Dask's threads decode whole chunks side by side; threads within a read would fight them.
     "GDAL_NUM_THREADS": 1,
 }
@@ -50,10 +52,13 @@ _opening = threading.Lock()
 
 _renewing = threading.Lock()
 
-_counting = threading.Lock()
+_telling = threading.Lock()
 
 _blocks: list[int] = []
 """Bytes of a block for each thread of this process that reads."""
+
+_before: list[int] = []
+"""While any does, the bytes that GDAL's cache had before."""
 
 _versions: dict[str, str] = {}
 """Of remote files that GDAL has read in this process, what told them from later ones."""
@@ -78,16 +83,25 @@ def reading(path: str, block: int) -> Iterator[None]:
     block is taken apart, or decoded, anew for every band: 100 bands of 16 bits in blocks of
     256 x 256 pixels took two threads ten times as long. So there is room for a block of each.
     """
-    own = block if block <= LARGE else 0
-    with _counting:
-        _blocks.append(own)
-        room = CACHE + sum(_blocks)
+    with settings(path), _room_for(block if block <= LARGE else 0):
+        yield
+
+
+@contextmanager
+def _room_for(block: int) -> Iterator[None]:
+    # Not by the `rasterio.Env` of each thread, which at its end has GDAL take what was told before
+    # its beginning, whoever reads then.
+    with _telling:
+        if not _blocks:
+            _before.append(get_gdal_config(LIMIT, normalize=False))
+        _blocks.append(block)
+        set_gdal_config(LIMIT, CACHE + sum(_blocks))
     try:
-        with settings(path, OPTIONS | {"GDAL_CACHEMAX": room}):
-            yield
+        yield
     finally:
-        with _counting:
-            _blocks.remove(own)
+        with _telling:
+            _blocks.remove(block)
+            set_gdal_config(LIMIT, CACHE + sum(_blocks) if _blocks else _before.pop())
 
 
 def open_dataset(path: str | Path, *args: Any, **kwargs: Any) -> Any:
