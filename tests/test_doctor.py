@@ -16,6 +16,8 @@ from distributed import Client, LocalCluster
 
 import kmdask
 from kmdask.cli import main
+from kmdask.connecting import doctor
+from kmdask.connecting.dashboards import OnDemand
 from kmdask.connecting.doctor import examine
 from kmdask.connecting.machines import check_disk
 from kmdask.connecting.probes import Seen
@@ -296,6 +298,19 @@ def damaged(tmp_path, scene, write_raster):
         file.seek(offset)
         file.write(bytes(2000))
     return path
+
+
+@pytest.mark.parametrize(("silent", "state"), [(30, "ok"), (0.2, "warn")])
+def test_a_dashboard_may_have_to_import_what_it_shows(monkeypatch, silent, state):
+    def slowly(self, request, **kwargs):
+        time.sleep(1)
+        return find(self, request, **kwargs)
+
+    find = OnDemand.find_handler
+    monkeypatch.setattr(OnDemand, "find_handler", slowly)
+    monkeypatch.setattr(doctor, "PATIENCE", 0.5)
+    monkeypatch.setattr(doctor, "IMPORTING", silent)
+    assert states(examine(client=kmdask.Local(threads=1)))["dashboard"] == state
 
 
 # Memory and disk

@@ -43,8 +43,8 @@ PATIENCE = 5
 """Seconds that a dashboard's machine may take to be reached."""
 
 IMPORTING = 30
-"""Seconds that a dashboard may take to answer: the first request may have to import all of Bokeh,
-beside whatever else the machine does."""
+"""Seconds that a dashboard may be silent: the first request may have to import all of Bokeh, beside
+whatever else the machine does."""
 
 
 @dataclass(frozen=True)

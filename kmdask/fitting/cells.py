@@ -193,9 +193,10 @@ class CellCounter:
         return WeightedColors(colors, counts, codes, pixels, low, high, exact=False)
 
     def _fan_in(self) -> int:
-        """Results merged at once: of many bands they are large, 213 MB each of a hundred."""
-        large = MOST * (len(self.grid.units.offset) + 2) * np.dtype(np.int64).itemsize
-        return max(2, min(FAN_IN, MERGED // large))
+        """Results merged at once: of a hundred bands each may take 213 MB."""
+        columns = len(self.grid.units.offset) + 2
+        largest = MOST * columns * np.dtype(np.int64).itemsize
+        return max(2, min(FAN_IN, MERGED // largest))
 
 
 def _totals(gathered: Gathered) -> tuple[int, int, float, float]:
@@ -230,6 +231,7 @@ def _merge(parts: list[Gathered]) -> Gathered:
         codes = codes[_first_of_equals(codes)]
     counts = np.zeros(codes.size, np.int64)
     sums = np.zeros((codes.size, parts[0].sums.shape[1]), np.int64)
+    codes = frozen(codes)
     # Part by part: sorted together, the copies of all sums would be most of a run's memory.
     for part in parts:
         own = frozen(_coarser(part, dropped))

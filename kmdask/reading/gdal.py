@@ -28,7 +28,8 @@ the machine's memory, would be the footprint of each worker.
 """
 
 LARGE = 1 << 26
-"""Bytes of a block up to which there is room for it besides."""
+"""Bytes of the largest block for which there is room besides. Larger ones would be the footprint of
+each worker: threads that read them take turns in the cache, at what that costs."""
 
 LIMIT = "GDAL_CACHEMAX"
 
@@ -52,14 +53,6 @@ _opening = threading.Lock()
 
 _renewing = threading.Lock()
 
-_telling = threading.Lock()
-
-_blocks: list[int] = []
-"""Bytes of a block for each thread of this process that reads."""
-
-_before: list[int] = []
-"""While any does, the bytes that GDAL's cache had before."""
-
 _versions: dict[str, str] = {}
 """Of remote files that GDAL has read in this process, what told them from later ones."""
 
@@ -74,34 +67,50 @@ def settings(path: str, options: dict[str, Any] = OPTIONS) -> Iterator[None]:
         yield
 
 
+class _Cache:
+    """GDAL's cache of blocks, of which this process has one, while any thread reads.
+
+    It is not told by the `rasterio.Env` of each thread, which at its end has GDAL take what was
+    told before its beginning, whoever reads then.
+    """
+
+    def __init__(self) -> None:
+        self._telling = threading.Lock()
+        self._blocks: list[int] = []
+        self._before = CACHE
+
+    @contextmanager
+    def room_for(self, block: int) -> Iterator[None]:
+        """Have room for so many bytes more within a block of code."""
+        with self._telling:
+            if not self._blocks:
+                self._before = get_gdal_config(LIMIT, normalize=False)
+            self._blocks.append(block)
+            set_gdal_config(LIMIT, CACHE + sum(self._blocks))
+        try:
+            yield
+        finally:
+            with self._telling:
+                self._blocks.remove(block)
+                room = CACHE + sum(self._blocks) if self._blocks else self._before
+                set_gdal_config(LIMIT, room)
+
+
+_cache = _Cache()
+
+
 @contextmanager
 def reading(path: str, block: int) -> Iterator[None]:
     """Have GDAL's settings for reading pixels in blocks of so many bytes, all bands together.
 
-    All threads share one cache, into which a block of interleaved bands goes band by band. If their
-    blocks do not all fit, threads push out each other's bands before these are asked for, and a
-    block is taken apart, or decoded, anew for every band: 100 bands of 16 bits in blocks of
-    256 x 256 pixels took two threads ten times as long. So there is room for a block of each.
+    Into the cache, which all threads share, a block of interleaved bands goes band by band. If
+    their blocks do not all fit, threads push out each other's bands before these are asked for, and
+    a block is taken apart, or decoded, anew for every band: 100 bands of 16 bits in blocks of
+    256 x 256 pixels took two threads ten times as long. So there is room for a block of each, up
+    to `LARGE`.
     """
-    with settings(path), _room_for(block if block <= LARGE else 0):
+    with settings(path), _cache.room_for(block if block <= LARGE else 0):
         yield
-
-
-@contextmanager
-def _room_for(block: int) -> Iterator[None]:
-    # Not by the `rasterio.Env` of each thread, which at its end has GDAL take what was told before
-    # its beginning, whoever reads then.
-    with _telling:
-        if not _blocks:
-            _before.append(get_gdal_config(LIMIT, normalize=False))
-        _blocks.append(block)
-        set_gdal_config(LIMIT, CACHE + sum(_blocks))
-    try:
-        yield
-    finally:
-        with _telling:
-            _blocks.remove(block)
-            set_gdal_config(LIMIT, CACHE + sum(_blocks) if _blocks else _before.pop())
 
 
 def open_dataset(path: str | Path, *args: Any, **kwargs: Any) -> Any:

@@ -155,7 +155,8 @@ class RasterioSource:
                 small._opened(slice(0, 1), slice(0, 1)) as dataset,  # noqa: SLF001  its own kind
             ):
                 block = dataset.block_shapes[self.choice.indexes[0] - 1]
-                return replace(small, shape=dataset.shape, block=block)
+                size = _block_bytes(dataset, self.choice, block)
+                return replace(small, shape=dataset.shape, block=block, block_bytes=size)
         return None
 
     def forward(self) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
