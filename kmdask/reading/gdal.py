@@ -28,8 +28,8 @@ the machine's memory, would be the footprint of each worker.
 """
 
 LARGE = 1 << 26
-"""Bytes of the largest block for which there is room besides. Larger ones would be the footprint of
-each worker: threads that read them take turns in the cache, at what that costs."""
+"""Bytes of the largest block for which there is room besides: larger ones would be the footprint of
+each worker. Threads that read such blocks still push out each other's bands."""
 
 LIMIT = "GDAL_CACHEMAX"
 
